@@ -1,0 +1,1 @@
+"""pbxctl, the command line of the operator."""

@@ -1,0 +1,1 @@
+"""The HTTP site: health now, pages and interfaces as they come."""

@@ -1,0 +1,488 @@
+"""The promises between parts. Who provides what: docs/architecture.md, section 5."""
+
+# mypy: disable-error-code="empty-body"
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+from pbx.sip.address import Address
+from pbx.sip.message import Message, Request, Response
+from pbx.sip.uri import URI
+from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
+
+if TYPE_CHECKING:
+    from pbx.sip.errors import MalformedMessage
+
+# Bytes
+
+
+class IFlow(Interface):
+    """A way to one peer: a UDP address pair or a connection (RFC 5626 section 2)."""
+
+    reliable: bool = Attribute("The transport retransmits by itself: no timers A, E, G.")
+    peer: Address = Attribute("The other end.")
+    local: Address = Attribute("The listener: transport, bound address and port.")
+    sent_by: tuple[str, int] = Attribute("Host and port for our Via, Record-Route and Contact.")
+    closed: bool = Attribute("Nothing can be sent any more. Always False for UDP.")
+    token: str = Attribute("Unguessable name of a connection for `IFlows.by_token`, '' for UDP.")
+
+    def send(data: bytes) -> None:
+        """Send one whole message. Raises TransportFailed when closed or too much is queued."""
+
+    def keep(seconds: float) -> None:
+        """Do not close the connection for being idle within this time; nothing for UDP."""
+
+    def close() -> None:
+        """Close the connection; nothing for UDP."""
+
+
+class IFlows(Interface):
+    """Find or open the flow to a next hop."""
+
+    def locate(uri: URI) -> Sequence[Address] | None:
+        """Where to send to (RFC 3263) if that is known at once: IP literal or cached answer.
+
+        None means ask `resolve`; an empty sequence that there is no way.
+        """
+
+    def resolve(uri: URI) -> Awaitable[Sequence[Address]]:
+        """The same through DNS. Raises TransportFailed when nothing is found."""
+
+    def find(address: Address, local: Address | None = None, size: int = 0) -> IFlow | None:
+        """A flow that is ready: any UDP address, or an open connection to the address.
+
+        ``local`` picks the listener to send from. None: `connect`.
+        """
+
+    def connect(address: Address, local: Address | None = None) -> Awaitable[IFlow]:
+        """Open a connection, or join one that is being opened. Raises TransportFailed, also for
+        WebSocket peers, which nobody can call.
+        """
+
+    def by_token(token: str) -> IFlow | None:
+        """The open connection of that name (RFC 5626 section 5.3)."""
+
+    def is_own(uri: URI) -> bool:
+        """Whether host, port and transport of a URI are one of our listeners (RFC 3261 16.4)."""
+
+    def is_own_host(host: str) -> bool:
+        """Whether a host is the address or the advertised name of any listener."""
+
+    def listeners() -> Sequence[Address]:
+        """What we listen on, with the ports that were really bound."""
+
+
+class ITransportUser(Interface):
+    """Who listeners deliver to: the transaction layer."""
+
+    def message_received(message: Message, flow: IFlow) -> None:
+        """A message came in; ``received`` and ``rport`` are stamped already."""
+
+    def malformed_received(error: MalformedMessage, flow: IFlow) -> None:
+        """Bytes came in that are no good message; ``error.request`` may be answered."""
+
+    def flow_closed(flow: IFlow) -> None:
+        """A connection is gone."""
+
+
+# Transactions
+
+
+class IServerTransaction(Interface):
+    """One request that we have to answer (RFC 3261 section 17.2)."""
+
+    request: Request = Attribute("As received.")
+    flow: IFlow = Attribute("Where it came from.")
+    arrived: float = Attribute("Time of the clock.")
+    status: int = Attribute("The last status sent, 0 for none yet.")
+
+    def respond(response: Response) -> None:
+        """Send a response and let the state machine see it; 2xx of INVITE may repeat."""
+
+
+class IClientTransaction(Interface):
+    """One request that we sent (RFC 3261 section 17.1)."""
+
+    request: Request = Attribute("As sent.")
+    flow: IFlow = Attribute("Where it went.")
+    status: int = Attribute("The last status received, 0 for none yet.")
+
+    def cancel(reason: str = "") -> None:
+        """Send CANCEL as soon as a provisional response allows it (9.1); ``reason`` is the value
+        of a Reason header. Nothing when it has its final response.
+        """
+
+    def abandon() -> None:
+        """Stop retransmitting and forget; the user hears nothing more."""
+
+
+class IClientUser(Interface):
+    """Who sent a request."""
+
+    def response_received(transaction: IClientTransaction, response: Response) -> None:
+        """A response, our Via still on top. Retransmitted 2xx of INVITE come again (RFC 6026)."""
+
+    def transaction_failed(transaction: IClientTransaction, status: int) -> None:
+        """No final response: 408 time-out, or 503 transport failure."""
+
+
+class ITransactionUser(Interface):
+    """Who the transaction layer delivers to: the proxy core."""
+
+    def request_received(transaction: IServerTransaction) -> None:
+        """A new request, neither ACK nor CANCEL."""
+
+    def cancel_received(cancel: IServerTransaction, invite: IServerTransaction | None) -> None:
+        """A CANCEL with the transaction that it matches (9.2)."""
+
+    def ack_received(ack: Request, flow: IFlow) -> None:
+        """An ACK that belongs to no transaction: for a 2xx, end to end."""
+
+    def stray_response(response: Response, flow: IFlow) -> None:
+        """A response that belongs to no transaction (16.7, step 1)."""
+
+    def acknowledged(transaction: IServerTransaction) -> None:
+        """The ACK for our negative final response came."""
+
+    def flow_closed(flow: IFlow) -> None:
+        """A connection is gone."""
+
+
+class ITransactions(Interface):
+    """The transaction layer, seen from above."""
+
+    def send(
+        request: Request, flow: IFlow, user: IClientUser, timeout: float | None = None
+    ) -> IClientTransaction:
+        """Send a request whose topmost Via is ours. ``timeout`` replaces timers B and F."""
+
+    def send_ack(ack: Request, flow: IFlow) -> None:
+        """Send an ACK for a 2xx: no transaction."""
+
+    def counts() -> Mapping[str, int]:
+        """Gauges and counters by name."""
+
+
+class IUserAgent(Interface):
+    """Requests of our own: probes, NOTIFY, MESSAGE, BYE."""
+
+    def send(
+        request: Request,
+        next_hop: URI | None = None,
+        flow: IFlow | None = None,
+        timeout: float | None = None,
+    ) -> Awaitable[Response]:
+        """Send a request without Via and give its final response (408 and 503 are made up here
+        when none comes). Call-ID, CSeq, Max-Forwards are filled in when missing.
+        """
+
+
+# Routing
+
+
+class IRegistry(Interface):
+    """Who provides what; answers only while the PBX is built."""
+
+
+class IRoutingPolicy(Interface):
+    """``etc/routing.py``."""
+
+    def route_request(request: Request, arrival: Arrival) -> Awaitable[Verdict]:
+        """What becomes of a request."""
+
+
+class IDomains(Interface):
+    """Which hosts we are responsible for: the ``domain`` table, the default domain, ourselves."""
+
+    def is_local(host: str) -> bool:
+        """Case does not matter."""
+
+    def names() -> Sequence[str]:
+        """All of them, the default domain first."""
+
+
+class IAliases(Interface):
+    """The ``dbaliases`` table."""
+
+    def resolve(uri: URI) -> URI:
+        """The URI that it stands for, or the same one."""
+
+
+class IAuthenticator(Interface):
+    """Digest authentication against ``subscriber`` (RFC 7616, RFC 8760)."""
+
+    def check(request: Request, arrival: Arrival) -> Awaitable[Reply | None]:
+        """None when the sender proved to be the user of From (To for REGISTER), else what to
+        answer: a challenge (401 for REGISTER, 407), 403, 400, or 500 without a database.
+        """
+
+    def knows(aor: str) -> bool:
+        """Whether there is such a subscriber, as far as known in memory."""
+
+    def is_own_realm(realm: str) -> bool:
+        """Whether credentials for this realm are meant for us and not to be passed on."""
+
+
+class IRegistrar(Interface):
+    """Bindings of users (RFC 3261 section 10)."""
+
+    def save(request: Request, arrival: Arrival) -> Awaitable[Reply]:
+        """Do an authenticated REGISTER."""
+
+    def lookup(uri: URI, method: str = "") -> Sequence[Target]:
+        """Where to reach an address of record or GRUU, best first; only those that accept the
+        method. Empty: nowhere.
+        """
+
+    def is_registered(uri: URI) -> bool:
+        """Whether there is any binding, whatever methods it accepts."""
+
+    def bindings(aor: str = "") -> Sequence[Mapping[str, Any]]:
+        """All bindings (of one AOR) as the management interface shows them."""
+
+    def remove(aor: str, contact: str = "") -> int:
+        """Remove the bindings of an AOR, or one; how many there were."""
+
+    def pingable() -> Iterable[tuple[str, Target]]:
+        """AOR and target of every binding behind a NAT, for keep-alives."""
+
+
+class IDialog(Interface):
+    """A call that we track; read-only for everybody but the dialogs service."""
+
+    did: str = Attribute("Our cookie, in Record-Route.")
+    call_id: str = Attribute("Call-ID.")
+    from_tag: str = Attribute("Tag of the caller.")
+    to_tag: str = Attribute("Tag of the callee, '' until known.")
+    from_uri: str = Attribute("From URI of the INVITE.")
+    to_uri: str = Attribute("To URI of the INVITE.")
+    request_uri: str = Attribute("Request-URI of the INVITE as received.")
+    from_display: str = Attribute("Display name of the caller.")
+    caller: Address = Attribute("Where the INVITE came from.")
+    callee: Address | None = Attribute("Where the answering branch went.")
+    correlation: str = Attribute(
+        "X-PBX-Call of the INVITE or our own id: joins the legs of a call."
+    )
+    created: float = Attribute("Epoch seconds: INVITE arrived.")
+    answered: float = Attribute("Epoch seconds of the first 2xx, 0 before.")
+    ended: float = Attribute("Epoch seconds, 0 before.")
+    state: int = Attribute("1 to 5 as in the dialog table.")
+    accounted: bool = Attribute("The policy asked for accounting.")
+
+
+class IDialogs(Interface):
+    """The calls in progress. The core reports, everybody else hears events."""
+
+    def begin(request: Request, arrival: Arrival, account: bool) -> str:
+        """An INVITE is going to be relayed: the ``did`` for Record-Route ("" when not tracked)."""
+
+    def provisional(did: str, response: Response) -> None:
+        """A 101 to 199 response goes back to the caller."""
+
+    def answered(did: str, response: Response, upstream: IFlow, downstream: IFlow) -> None:
+        """A 2xx goes back to the caller; repeats and forks come again."""
+
+    def failed(did: str, status: int, reason: str, cancelled: bool) -> None:
+        """The INVITE gets its negative final response."""
+
+    def within(request: Request, arrival: Arrival) -> str:
+        """A request along our route: "" when its dialog is unknown, else its ``did``. Raises
+        SIPError when the dialog forbids it (strict mode).
+        """
+
+    def completed(did: str, request: Request, response: Response) -> None:
+        """A request within a dialog got its final response."""
+
+    def find(did: str) -> IDialog | None:
+        """By cookie."""
+
+    def find_by_tags(call_id: str, from_tag: str, to_tag: str) -> IDialog | None:
+        """By the SIP identifiers, either direction."""
+
+    def all() -> Sequence[IDialog]:
+        """Every call that has not ended."""
+
+    def end(did: str, by: str = "admin", reason: str = "") -> bool:
+        """BYE to both sides (CANCEL before answer); False when there is no such call."""
+
+
+class ILoadBalancer(Interface):
+    """Calls spread over nodes by counted dialogs: the ``load_balancer`` table."""
+
+    def acquire(arrival: Arrival, group: int, resources: str, flags: str = "ns") -> URI | None:
+        """The next hop for this call, counted on it; every call for the same ``arrival.call``
+        moves on to a destination not tried yet. ``resources`` separated by ";"; flags r, n, s.
+        None: none is left.
+        """
+
+    def is_destination(peer: Address, group: int, via_port: int | None = None) -> bool:
+        """Whether a request came from a destination of the group (enabled or not)."""
+
+    def has_destinations(group: int) -> bool:
+        """Whether the group has any row: False means to do without."""
+
+    def disable(uri: URI, reason: str) -> None:
+        """A destination failed us: no calls until a probe succeeds (probe_mode 0: not at all)."""
+
+
+class IDialplan(Interface):
+    """The ``dialplan`` table (plugin)."""
+
+    def translate(uri: URI, dpid: int = 0) -> URI:
+        """The URI with its user translated, or the same one."""
+
+
+class IGateways(Interface):
+    """Dynamic routing to gateways: the ``dr_*`` tables (plugin)."""
+
+    def is_gateway(peer: Address) -> bool:
+        """Whether a request came from any gateway."""
+
+    def route(uri: URI, caller: URI, group: int | None = None) -> Sequence[Target]:
+        """Where to send a PSTN number, in the order to try (falling q)."""
+
+
+class IPresence(Interface):
+    """Event state: PUBLISH and SUBSCRIBE."""
+
+    def publish(request: Request, arrival: Arrival) -> Awaitable[Reply]:
+        """RFC 3903."""
+
+    def subscribe(request: Request, arrival: Arrival) -> Awaitable[Reply]:
+        """RFC 6665."""
+
+
+class IMessageSilo(Interface):
+    """MESSAGEs for users who are away."""
+
+    def store(request: Request, arrival: Arrival) -> Awaitable[Reply]:
+        """202 when kept."""
+
+
+# Storage
+
+
+class IDatabase(Interface):
+    """A database with OpenSIPS's tables. SQL is written with ``?`` placeholders.
+
+    Every method gives a Deferred; failures are `pbx.storage.errors.DatabaseError`.
+    """
+
+    url: str = Attribute("As configured, without password.")
+    available: bool = Attribute("The last operation did not fail for want of the server.")
+
+    def query(sql: str, params: Sequence[object] = ()) -> Awaitable[list[tuple[Any, ...]]]:
+        """The rows of a SELECT."""
+
+    def execute(sql: str, params: Sequence[object] = ()) -> Awaitable[int]:
+        """A statement; the number of rows it touched."""
+
+    def write(
+        table: str,
+        key: Sequence[str],
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        deletes: Sequence[Sequence[object]] = (),
+    ) -> Awaitable[None]:
+        """Upsert ``rows`` (values of ``columns``, which include ``key``) and delete by key, in one
+        transaction and one statement each. An empty ``key`` only inserts.
+        """
+
+    def close() -> Awaitable[None]:
+        """After what was begun is done."""
+
+
+class IWriteBehind(Interface):
+    """Row changes on their way to one table, flushed in batches."""
+
+    def put(key: tuple[object, ...], row: tuple[object, ...]) -> None:
+        """The row as it is now; replaces one that is still waiting."""
+
+    def delete(key: tuple[object, ...]) -> None:
+        """The row is gone."""
+
+    def flush() -> Awaitable[None]:
+        """Everything that waits now is in the database (or the attempt failed and it waits on)."""
+
+
+class ICache(Interface):
+    """Short values by key for other programs: in the process, or Redis. Never awaited in a call."""
+
+    def set(key: str, value: str, ttl: float | None = None) -> None:
+        """Keep for ``ttl`` seconds (for ever when None); failures are counted and logged."""
+
+    def delete(key: str) -> None:
+        """Forget."""
+
+    def get(key: str) -> Awaitable[str | None]:
+        """None when absent or out of reach."""
+
+
+# Management
+
+
+class ICommands(Interface):
+    """A part with commands for the management interface."""
+
+    def commands() -> Sequence[tuple[str, Sequence[Sequence[str]], Callable[..., object]]]:
+        """(name, recipes, function): each recipe is a list of parameter names; the function takes
+        them as keyword arguments (all text or numbers as sent) and returns a JSON value or an
+        awaitable of one. It raises `pbx.management.commands.CommandFailed` with a code.
+        """
+
+
+class IHealth(Interface):
+    """A part that may be unwell."""
+
+    def health() -> tuple[str, str]:
+        """("ok" | "degraded" | "down", why)."""
+
+
+class IPBXPlugin(Interface):
+    """A module of ``plugins/``."""
+
+    name: str = Attribute("The name in pbx.toml.")
+
+    def provide(registry: IRegistry, tools: Any, table: Mapping[str, Any]) -> None:
+        """Build the plugin's parts and provide them; ``tools`` is `pbx.appliance.Tools` (clock,
+        wheel, events) and ``table`` its TOML table.
+        """
+
+
+__all__ = [
+    "Drop",
+    "IAliases",
+    "IAuthenticator",
+    "ICache",
+    "IClientTransaction",
+    "IClientUser",
+    "ICommands",
+    "IDatabase",
+    "IDialog",
+    "IDialogs",
+    "IDialplan",
+    "IDomains",
+    "IFlow",
+    "IFlows",
+    "IGateways",
+    "IHealth",
+    "ILoadBalancer",
+    "IMessageSilo",
+    "IPBXPlugin",
+    "IPresence",
+    "IRegistrar",
+    "IRegistry",
+    "IRoutingPolicy",
+    "IServerTransaction",
+    "ITransactionUser",
+    "ITransactions",
+    "ITransportUser",
+    "IUserAgent",
+    "IWriteBehind",
+    "Relay",
+    "Verdict",
+]

@@ -1,0 +1,1 @@
+"""Loading and swapping the routing policy."""

@@ -1,0 +1,1 @@
+"""State: registrar, dialogs, accounting, balancer and the small directories."""

@@ -1,0 +1,287 @@
+"""URIs: sip, sips, tel and whatever else turns up (RFC 3261 section 19.1, RFC 3966)."""
+
+from __future__ import annotations
+
+from pbx.sip.errors import MalformedURI
+from pbx.sip.params import EMPTY, Params
+
+_HEX = frozenset("0123456789abcdefABCDEF")
+#: RFC 3261 section 25.1: unreserved, and what else may stand in a user part unescaped.
+_USER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!~*'()&=+$,;?/")
+#: Parameters that count even when only one of two URIs has them (19.1.4).
+_DECISIVE = ("user", "ttl", "method", "maddr", "transport")
+DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "SCTP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
+
+
+def unescape(text: str) -> str:
+    """``%xx`` resolved as UTF-8; anything that is no valid escape stays."""
+    if "%" not in text:
+        return text
+    raw = text.encode("utf-8", "surrogateescape")
+    out = bytearray()
+    position = 0
+    while position < len(raw):
+        pair = raw[position + 1 : position + 3].decode("latin-1")
+        if raw[position] == 0x25 and len(pair) == 2 and _HEX.issuperset(pair):
+            out.append(int(pair, 16))
+            position += 3
+        else:
+            out.append(raw[position])
+            position += 1
+    return out.decode("utf-8", "surrogateescape")
+
+
+def escape_user(text: str) -> str:
+    """Text as the user part of a URI."""
+    if _USER.issuperset(text):
+        return text
+    return "".join(
+        char
+        if char in _USER
+        else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+        for char in text
+    )
+
+
+def split_host_port(text: str) -> tuple[str, int | None]:
+    """``host[:port]`` -> host in lower case (IPv6 without brackets) and port.
+
+    Raises MalformedURI.
+    """
+    if text[:1] == "[":
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or ":" not in host or (rest and rest[0] != ":"):
+            raise MalformedURI("Bad IPv6 reference")
+        port = rest[1:]
+        if rest and not port:
+            raise MalformedURI("Bad Port")
+    else:
+        host, colon, port = text.partition(":")
+        if colon and not port:
+            raise MalformedURI("Bad Port")
+    if not host:
+        raise MalformedURI("Empty Host")
+    if not port:
+        return host.lower(), None
+    if not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65535:
+        raise MalformedURI("Bad Port")
+    return host.lower(), int(port)
+
+
+def join_host_port(host: str, port: int | None) -> str:
+    """The inverse of `split_host_port`."""
+    if ":" in host:
+        host = f"[{host}]"
+    return host if port is None else f"{host}:{port}"
+
+
+class URI:
+    """An immutable URI. ``str()`` of a parsed one is the text as it came.
+
+    ``scheme`` and ``host`` are lower case, ``host`` without the brackets of an IPv6 reference;
+    ``user`` is unescaped ("" for none); ``port`` is None when absent. Of a ``tel:`` URI the number
+    is the user and the host is empty; of an unknown scheme all but the scheme is in ``opaque``.
+    """
+
+    __slots__ = (
+        "_params",
+        "_params_text",
+        "_text",
+        "headers",
+        "host",
+        "opaque",
+        "password",
+        "port",
+        "raw_user",
+        "scheme",
+    )
+
+    def __init__(
+        self,
+        scheme: str,
+        user: str = "",
+        host: str = "",
+        port: int | None = None,
+        params: Params = EMPTY,
+        headers: str = "",
+        password: str | None = None,
+    ) -> None:
+        self.scheme = scheme
+        self.raw_user = escape_user(user)
+        self.password = password
+        self.host = host.lower()
+        self.port = port
+        self.headers = headers
+        self.opaque = ""
+        self._params: Params | None = params
+        self._params_text = ""
+        self._text: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> URI:
+        """Raises MalformedURI."""
+        scheme, colon, rest = text.partition(":")
+        scheme = scheme.lower()
+        if not colon or not scheme:
+            raise MalformedURI("Bad URI")
+        uri = cls.__new__(cls)
+        uri._text = text
+        uri.scheme = scheme
+        uri.password = None
+        uri.opaque = ""
+        uri._params = None
+        if scheme == "sip" or scheme == "sips":
+            uri._parse_sip(rest)
+        else:
+            uri._parse_other(scheme, rest)
+        return uri
+
+    def _parse_sip(self, rest: str) -> None:
+        if " " in rest or "\t" in rest or '"' in rest or "<" in rest or ">" in rest:
+            raise MalformedURI("Bad URI")
+        userinfo, at, hostpart = rest.partition("@")
+        if not at:
+            userinfo, hostpart = "", rest
+        elif not userinfo:
+            raise MalformedURI("Empty User")
+        else:
+            userinfo, colon, password = userinfo.partition(":")
+            if colon:
+                self.password = password
+        self.raw_user = userinfo
+        hostpart, question, headers = hostpart.partition("?")
+        self.headers = headers if question else ""
+        hostport, _, self._params_text = hostpart.partition(";")
+        if "@" in hostpart:
+            raise MalformedURI("Bad URI")
+        self.host, self.port = split_host_port(hostport)
+
+    def _parse_other(self, scheme: str, rest: str) -> None:
+        self.host = ""
+        self.port = None
+        self.headers = ""
+        self.raw_user = self._params_text = ""
+        if not rest or " " in rest or "<" in rest or ">" in rest:
+            raise MalformedURI("Bad URI")
+        if scheme == "tel":
+            self.raw_user, _, self._params_text = rest.partition(";")
+        else:
+            self.opaque = rest
+
+    @property
+    def params(self) -> Params:
+        """The URI parameters."""
+        if self._params is None:
+            self._params = Params.parse(self._params_text)
+        return self._params
+
+    @property
+    def user(self) -> str:
+        """The user part with escapes resolved, "" for none."""
+        return unescape(self.raw_user) if "%" in self.raw_user else self.raw_user
+
+    @property
+    def aor(self) -> str:
+        """``user@host``: the address of record as the tables know it."""
+        return f"{self.user}@{self.host}"
+
+    @property
+    def transport(self) -> str:
+        """The ``transport`` parameter in upper case, "" for none; TLS for sips over tcp."""
+        if not self._params_text and not self._params:
+            return ""
+        return (self.params.get("transport") or "").upper()
+
+    @property
+    def is_sip(self) -> bool:
+        """Whether a host can be reached under it: sip or sips."""
+        return self.scheme == "sip" or self.scheme == "sips"
+
+    def replace(
+        self,
+        *,
+        scheme: str | None = None,
+        user: str | None = None,
+        host: str | None = None,
+        port: int | None = -1,
+        params: Params | None = None,
+        headers: str | None = None,
+    ) -> URI:
+        """A copy with these parts changed."""
+        uri = URI(
+            self.scheme if scheme is None else scheme,
+            "",
+            self.host if host is None else host,
+            self.port if port == -1 else port,
+            self.params if params is None else params,
+            self.headers if headers is None else headers,
+            self.password,
+        )
+        uri.raw_user = self.raw_user if user is None else escape_user(user)
+        uri.opaque = self.opaque
+        return uri
+
+    def __str__(self) -> str:
+        if self._text is None:
+            self._text = self._write()
+        return self._text
+
+    def _write(self) -> str:
+        if self.opaque:
+            return f"{self.scheme}:{self.opaque}"
+        if not self.is_sip:
+            return f"{self.scheme}:{self.raw_user}{self.params}"
+        user = self.raw_user
+        if user:
+            user = f"{user}@" if self.password is None else f"{user}:{self.password}@"
+        headers = f"?{self.headers}" if self.headers else ""
+        address = join_host_port(self.host, self.port)
+        return f"{self.scheme}:{user}{address}{self.params}{headers}"
+
+    def __repr__(self) -> str:
+        return f"URI({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        """Equivalence of RFC 3261 section 19.1.4; of other schemes, of the text."""
+        if not isinstance(other, URI):
+            return NotImplemented
+        if str(self) == str(other):
+            return True
+        if self.scheme != other.scheme:
+            return False
+        if not self.is_sip:
+            return self.scheme == "tel" and same_number(self, other)
+        return (
+            self.user == other.user
+            and self.password == other.password
+            and self.host == other.host
+            and self.port == other.port
+            and _same_params(self.params, other.params)
+            and _header_set(self.headers) == _header_set(other.headers)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.scheme, self.user, self.host, self.port))
+
+
+def same_number(one: URI, other: URI) -> bool:
+    """Two tel URIs with the same digits and parameters (RFC 3966 section 4)."""
+    strip = str.maketrans("", "", "-.()")
+    mine = {name.lower(): (value or "").lower() for name, value in one.params}
+    theirs = {name.lower(): (value or "").lower() for name, value in other.params}
+    return one.user.translate(strip) == other.user.translate(strip) and mine == theirs
+
+
+def _same_params(mine: Params, theirs: Params) -> bool:
+    one = {unescape(name).lower(): unescape(value or "").lower() for name, value in mine}
+    other = {unescape(name).lower(): unescape(value or "").lower() for name, value in theirs}
+    if any(one.get(name) != other.get(name) for name in _DECISIVE):
+        return False
+    return all(other[name] == value for name, value in one.items() if name in other)
+
+
+def _header_set(text: str) -> list[tuple[str, str]]:
+    if not text:
+        return []
+    pairs = (field.partition("=") for field in text.split("&"))
+    return sorted((unescape(name).lower(), unescape(value)) for name, _, value in pairs)

@@ -1,0 +1,1 @@
+"""Bytes: listeners, connections and the way to a next hop."""

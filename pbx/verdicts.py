@@ -1,0 +1,98 @@
+"""The words of a routing policy: what it is told, and what it may decide."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pbx.sip.address import Address
+from pbx.sip.params import Params
+from pbx.sip.uri import URI
+
+if TYPE_CHECKING:
+    from pbx.interfaces import IFlow
+    from pbx.sip.message import Request, Response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """How a request came in.
+
+    ``peer`` is where it really came from and ``flow`` the way back. ``own_route`` are the
+    parameters of our own Route header that was removed, None when it did not come along a route
+    that we recorded. ``preloaded`` says that an initial request still carried a foreign Route.
+    ``call`` identifies the call of an initial INVITE ("" otherwise); it becomes the ``did``.
+    """
+
+    flow: IFlow
+    peer: Address
+    own_route: Params | None = None
+    behind_nat: bool = False
+    preloaded: bool = False
+    call: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to send a request to.
+
+    ``uri`` becomes the Request-URI. The packet goes to ``flow`` when given (an existing
+    connection), else to the first of ``path`` (which is added as Route, RFC 3327), else to
+    ``next_hop``, else to ``uri``. Higher ``q`` is tried first, equal ones together.
+    ``flow_required`` means that a dead ``flow`` fails the branch with 430 (RFC 5626 section 5.3)
+    instead of opening another.
+    ``instance`` groups the flows of one device (RFC 5626): of several targets with the same
+    instance one is tried after the other. ``socket`` is the local address to send from.
+    """
+
+    uri: URI
+    next_hop: URI | None = None
+    flow: IFlow | None = None
+    path: tuple[str, ...] = ()
+    q: float = 1.0
+    instance: str = ""
+    flow_required: bool = False
+    behind_nat: bool = False
+    socket: Address | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer the request ourselves; an empty ``reason`` is the standard phrase."""
+
+    status: int
+    reason: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+#: Called with the request and the best response when all targets failed; its verdict goes on with
+#: the request, None passes the response to the caller.
+OnFailure = Callable[["Request", "Response"], Awaitable["Reply | Relay | None"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Send the request on to one or more targets (RFC 3261 section 16).
+
+    ``account`` writes accounting rows; ``timeout`` limits the seconds until a final response of
+    an INVITE (timer C otherwise); ``headers`` are added to every branch. ``recurse`` follows 3xx
+    of a branch to local users instead of passing them on.
+    """
+
+    targets: Sequence[Target]
+    account: bool = False
+    on_failure: OnFailure | None = None
+    timeout: float | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    recurse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """No answer at all: for peers that do not deserve one."""
+
+
+Verdict = Reply | Relay | Drop
