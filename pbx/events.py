@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.logger import Logger
+from zope.interface import implementer
 
+from pbx.interfaces import IEvents
 from pbx.sip.address import Address
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 EventT = TypeVar("EventT")
 
 
+@implementer(IEvents)
 class Events:
     """Publish and subscribe within the process, by event class."""
 

@@ -12,9 +12,11 @@ from zope.interface import Attribute, Interface
 from pbx.sip.address import Address
 from pbx.sip.message import Message, Request, Response
 from pbx.sip.uri import URI
-from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
+from pbx.verdicts import Arrival, Reply, Target, Verdict
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
     from pbx.sip.errors import MalformedMessage
 
 # Bytes
@@ -179,6 +181,42 @@ class IUserAgent(Interface):
         """Send a request without Via and give its final response (408 and 503 are made up here
         when none comes). Call-ID, CSeq, Max-Forwards are filled in when missing.
         """
+
+
+# Tools
+
+
+class IEvents(Interface):
+    """`pbx.events.Events`."""
+
+    def subscribe(kind: type[Any], handler: Callable[[Any], object]) -> None:
+        """Call the handler with every later event of exactly this class."""
+
+    def unsubscribe(kind: type[Any], handler: Callable[[Any], object]) -> None:
+        """Undo `subscribe`."""
+
+    def wanted(kind: type[Any]) -> bool:
+        """Whether anybody listens: lets a hot path skip making the event."""
+
+    def publish(event: object) -> None:
+        """Tell everybody; a handler that raises is logged."""
+
+
+class ITimer(Interface):
+    """One entry of the wheel."""
+
+    def cancel() -> None:
+        """Do not fire. Safe at any time."""
+
+
+class ITimers(Interface):
+    """`pbx.timing.TimerWheel`."""
+
+    def call_later(seconds: float, call: Callable[..., object], *args: object) -> ITimer:
+        """Call after so many seconds."""
+
+    def call_at(due: float, call: Callable[..., object], *args: object) -> ITimer:
+        """Call at a time of the clock."""
 
 
 # Routing
@@ -447,42 +485,7 @@ class IPBXPlugin(Interface):
 
     name: str = Attribute("The name in pbx.toml.")
 
-    def provide(registry: IRegistry, tools: Any, table: Mapping[str, Any]) -> None:
-        """Build the plugin's parts and provide them; ``tools`` is `pbx.appliance.Tools` (clock,
-        wheel, events) and ``table`` its TOML table.
+    def provide(registry: IRegistry, clock: IReactorTime, table: Mapping[str, Any]) -> None:
+        """Build the plugin's parts and provide them; ``table`` is its own TOML table. Raises
+        `pbx.config.ConfigError`.
         """
-
-
-__all__ = [
-    "Drop",
-    "IAliases",
-    "IAuthenticator",
-    "ICache",
-    "IClientTransaction",
-    "IClientUser",
-    "ICommands",
-    "IDatabase",
-    "IDialog",
-    "IDialogs",
-    "IDialplan",
-    "IDomains",
-    "IFlow",
-    "IFlows",
-    "IGateways",
-    "IHealth",
-    "ILoadBalancer",
-    "IMessageSilo",
-    "IPBXPlugin",
-    "IPresence",
-    "IRegistrar",
-    "IRegistry",
-    "IRoutingPolicy",
-    "IServerTransaction",
-    "ITransactionUser",
-    "ITransactions",
-    "ITransportUser",
-    "IUserAgent",
-    "IWriteBehind",
-    "Relay",
-    "Verdict",
-]

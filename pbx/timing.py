@@ -10,11 +10,15 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
+
+from pbx.interfaces import ITimer, ITimers
 
 #: Width of a slot of the wheel in seconds.
 GRANULARITY = 0.01
 
 
+@implementer(ITimer)
 class Timer:
     """One entry of the wheel: ``call(*args)`` once, at or up to 10 ms after ``due``."""
 
@@ -36,6 +40,7 @@ class Timer:
         return self.call is not None
 
 
+@implementer(ITimers)
 class TimerWheel:
     """Many timers behind one reactor call: slots of 10 ms in a dict, due slots in a heap.
 
