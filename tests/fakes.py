@@ -14,6 +14,7 @@ from pbx.sip.message import Message, Request, Response
 from pbx.sip.parser import parse
 
 LOCAL = Address("UDP", "192.0.2.1", 5060)
+PEER = Address("UDP", "192.0.2.50", 5060)
 
 
 @implementer(IFlow)
@@ -22,7 +23,7 @@ class FakeFlow:
 
     def __init__(
         self,
-        peer: Address = Address("UDP", "192.0.2.50", 5060),
+        peer: Address = PEER,
         local: Address = LOCAL,
         token: str = "",
     ) -> None:
