@@ -78,8 +78,7 @@ class Relay:
     """Send the request on to one or more targets (RFC 3261 section 16).
 
     ``account`` writes accounting rows; ``timeout`` limits the seconds until a final response of
-    an INVITE (timer C otherwise); ``headers`` are added to every branch. ``recurse`` follows 3xx
-    of a branch to local users instead of passing them on.
+    an INVITE (timer C otherwise); ``headers`` are added to every branch.
     """
 
     targets: Sequence[Target]
@@ -87,7 +86,6 @@ class Relay:
     on_failure: OnFailure | None = None
     timeout: float | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    recurse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,9 +287,9 @@ class Request(Message):
 
 
 class Response(Message):
-    """A response."""
+    """A response. ``local`` says that the PBX made it up because no answer came."""
 
-    __slots__ = ("reason", "status")
+    __slots__ = ("local", "reason", "status")
 
     def __init__(
         self, status: int, reason: str, names: list[str], lines: list[str], body: bytes = b""
@@ -297,6 +297,7 @@ class Response(Message):
         super().__init__(names, lines, body)
         self.status = status
         self.reason = reason
+        self.local = False
 
     @property
     def start_line(self) -> str:
@@ -306,6 +307,7 @@ class Response(Message):
     def copy(self) -> Response:
         """A copy to edit and send; the body is shared."""
         copy = Response(self.status, self.reason, self.names[:], self.lines[:], self.body)
+        copy.local = self.local
         copy._share(self)
         return copy
 
