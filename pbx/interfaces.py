@@ -174,7 +174,7 @@ class IUserAgent(Interface):
 
     def send(
         request: Request,
-        next_hop: URI | None = None,
+        uri: URI | None = None,
         flow: IFlow | None = None,
         timeout: float | None = None,
     ) -> Awaitable[Response]:
@@ -344,6 +344,9 @@ class IDialogs(Interface):
     def all() -> Sequence[IDialog]:
         """Every call that has not ended."""
 
+    def cancel_with(did: str, cancel: Callable[[str], object]) -> None:
+        """How to give up a call that is not answered: ``cancel`` takes a Reason value or ""."""
+
     def end(did: str, by: str = "admin", reason: str = "") -> bool:
         """BYE to both sides (CANCEL before answer); False when there is no such call."""
 
@@ -469,8 +472,32 @@ class ICommands(Interface):
     def commands() -> Sequence[tuple[str, Sequence[Sequence[str]], Callable[..., object]]]:
         """(name, recipes, function): each recipe is a list of parameter names; the function takes
         them as keyword arguments (all text or numbers as sent) and returns a JSON value or an
-        awaitable of one. It raises `pbx.management.commands.CommandFailed` with a code.
+        awaitable of one. It raises `pbx.commands.CommandFailed` with a code.
         """
+
+
+class IStatistics(Interface):
+    """A part that counts."""
+
+    def statistics() -> Mapping[str, int]:
+        """Counters and gauges by ``group:name``, the names of the reference where it has any."""
+
+
+class IStartable(Interface):
+    """A part that reads its rows before it serves, or writes its last before it goes."""
+
+    def start() -> Awaitable[None]:
+        """Ready to serve when done. Called in build order."""
+
+    def stop() -> Awaitable[None]:
+        """Nothing is lost when done. Called in reverse order."""
+
+
+class IReloadable(Interface):
+    """A part that keeps a table in memory."""
+
+    def reload() -> Awaitable[None]:
+        """Read it again; on any error the old rows stay and the error is raised."""
 
 
 class IHealth(Interface):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbx.sip.address import Address
-from pbx.sip.params import Params
+from pbx.sip.route import OwnRoute
 from pbx.sip.uri import URI
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 class Arrival:
     """How a request came in.
 
-    ``peer`` is where it really came from and ``flow`` the way back. ``own_route`` are the
-    parameters of our own Route header that was removed, None when it did not come along a route
+    ``peer`` is where it really came from and ``flow`` the way back. ``own_route`` is
+    our own Route header that was removed, None when it did not come along a route
     that we recorded. ``preloaded`` says that an initial request still carried a foreign Route.
     ``call`` identifies the call of an initial INVITE ("" otherwise); it becomes the ``did``.
     """
 
     flow: IFlow
     peer: Address
-    own_route: Params | None = None
+    own_route: OwnRoute | None = None
     behind_nat: bool = False
     preloaded: bool = False
     call: str = ""
@@ -70,7 +70,7 @@ class Reply:
 
 #: Called with the request and the best response when all targets failed; its verdict goes on with
 #: the request, None passes the response to the caller.
-OnFailure = Callable[["Request", "Response"], Awaitable["Reply | Relay | None"]]
+OnFailure = Callable[["Request", "Response"], Awaitable["Verdict | None"]]
 
 
 @dataclass(frozen=True, slots=True)
