@@ -310,6 +310,12 @@ class IDialog(Interface):
     ended: float = Attribute("Epoch seconds, 0 before.")
     state: int = Attribute("1 to 5 as in the dialog table.")
     accounted: bool = Attribute("The policy asked for accounting.")
+    profiles: Mapping[str, str] = Attribute(
+        "What the call is counted in: `lb<group>:<resource>` -> destination id, and others."
+    )
+    ended_by: str = Attribute("caller, callee, timeout, admin or pbx; '' before the end.")
+    sip_code: int = Attribute("Final status of the INVITE, 0 before.")
+    sip_reason: str = Attribute("Reason phrase of that status, or why we ended the call.")
 
 
 class IDialogs(Interface):
