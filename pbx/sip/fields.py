@@ -190,8 +190,11 @@ class Via:
         return join_host_port(self.host, self.port)
 
     def with_params(self, params: Params) -> Via:
-        """A copy with other parameters."""
-        return Via(self.transport, self.host, self.port, params)
+        """A copy with other parameters, the rest as written."""
+        copy = Via(self.transport, self.host, self.port, params)
+        if self._text is not None:
+            copy._text = self._text.partition(";")[0].rstrip(" \t") + str(params)
+        return copy
 
     def __str__(self) -> str:
         if self._text is None:

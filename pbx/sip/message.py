@@ -62,6 +62,10 @@ class Message:
                 out.append(value)
         return out
 
+    def value_at(self, position: int) -> str:
+        """The value of the header line at this position, unfolded and stripped."""
+        return _value(self.lines[position])
+
     def has(self, name: str) -> bool:
         """Whether there is such a header."""
         return name in self.names
@@ -168,6 +172,16 @@ class Message:
         self.names[at:at] = [name] * len(values)
         self.lines[at:at] = [f"{label}: {value}" for value in values]
         self._forget(name)
+
+    def set_via(self, via: Via) -> None:
+        """Replace the topmost Via value; others on its line stay as they are."""
+        at = self.names.index("via")
+        line = self.lines[at]
+        text = str(via)
+        if "," in line:
+            text = ", ".join([text, *split_outside(_value(line), ",")[1:]])
+        self.lines[at] = "Via: " + text
+        self._via = via
 
     def remove_first_value(self, name: str) -> None:
         """Remove the first value of a list header (Via, Route)."""

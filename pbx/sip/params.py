@@ -129,9 +129,20 @@ class Params:
         return None
 
     def with_value(self, name: str, value: str | None) -> Params:
-        """A copy with one parameter set; None writes the bare name. ``name`` is lower case."""
-        items = [item for item in self._items if item[0].lower() != name]
-        items.append((name, value))
+        """A copy with one parameter set, where it was or at the end; ``name`` is lower case.
+
+        None writes the bare name.
+        """
+        items: list[tuple[str, str | None]] = []
+        written = False
+        for item in self._items:
+            if item[0].lower() != name:
+                items.append(item)
+            elif not written:
+                items.append((name, value))
+                written = True
+        if not written:
+            items.append((name, value))
         return Params(items)
 
     def without(self, *names: str) -> Params:
