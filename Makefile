@@ -1,0 +1,55 @@
+# The developer's verbs. Set-up is stamped: it runs again only when setup.py changes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG := etc/pbx.toml
+CODE := pbx plugins etc tests bench tools setup.py
+
+.PHONY: run test lint types bench news reference debian clean
+
+run: $(VENV)/.stamp-run
+	@mkdir -p var
+	exec $(BIN)/twistd -n pbx -c $(CONFIG)
+
+test: debian $(VENV)/.stamp-test
+	$(BIN)/python tools/run_tests.py $(TESTS)
+
+lint: $(VENV)/.stamp-test
+	$(BIN)/ruff check $(wildcard $(CODE))
+	$(BIN)/ruff format --check $(wildcard $(CODE))
+	$(BIN)/lint-imports
+
+types: $(VENV)/.stamp-test
+	$(BIN)/mypy
+
+bench: debian-bench $(VENV)/.stamp-test
+	$(BIN)/python bench/run.py $(ARGS)
+
+# docs/configuration.md from the settings dataclasses.
+reference: $(VENV)/.stamp-test
+	$(BIN)/python tools/reference.py docs/configuration.md
+
+# Fold newsfragments/ into CHANGELOG.md: make news VERSION=0.2.0
+news:
+	python3 tools/news.py $(VERSION)
+
+# Programs that the tests drive; only root can install them, others skip what needs them.
+debian:
+	@sh tools/debian.sh test
+
+.PHONY: debian-bench
+debian-bench:
+	@sh tools/debian.sh bench
+
+$(VENV)/.stamp-run: setup.py pyproject.toml tools/virtualenv.sh
+	sh tools/virtualenv.sh $(VENV) .
+	@touch $@
+
+$(VENV)/.stamp-test: setup.py pyproject.toml tools/virtualenv.sh
+	sh tools/virtualenv.sh $(VENV) '.[test]'
+	@touch $@ $(VENV)/.stamp-run
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find . -name dropin.cache -delete

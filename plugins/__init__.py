@@ -1,0 +1,1 @@
+"""Optional features, one module each, off until named in pbx.toml."""

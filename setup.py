@@ -1,0 +1,47 @@
+"""Packages, dependencies and the twistd plug-in; no logic."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="pbx",
+    version="0.1.0",
+    description="A SIP PBX in one process: registrar, proxy, presence, messages, management",
+    long_description=Path("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["pbx", "pbx.*", "plugins"]), "twisted.plugins"],
+    package_data={
+        "pbx": ["py.typed"],
+        "pbx.storage": ["schema/*.sql", "schema/*/*.sql"],
+        "twisted.plugins": ["pbx_plugin.py"],
+    },
+    zip_safe=False,
+    entry_points={"console_scripts": ["pbxctl = pbx.ctl.main:main"]},
+    install_requires=[
+        "Twisted[tls]>=26.10",
+        "zope.interface>=8.7",
+        "pyOpenSSL>=26.4",
+        "cryptography>=50.0.2",
+        "service-identity>=26.1",
+        "autobahn>=26.10.2",
+        "txpostgres>=1.7",
+        "psycopg2-binary>=2.9.13",
+        "txredisapi>=1.6",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.170",
+            "import-linter>=2.16",
+            "mypy>=2.4.1",
+            "mypy-zope>=1.0.17",
+            "ruff>=0.17.6",
+            "types-cffi>=2.1",
+            "types-psycopg2>=2.9.21",
+            "types-pyOpenSSL>=24.1",
+            "types-setuptools>=84.2",
+        ],
+    },
+)

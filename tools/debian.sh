@@ -1,0 +1,48 @@
+#!/bin/sh
+# debian.sh run|test|bench: install the Debian packages whose programs are missing, when root.
+set -eu
+
+# purpose:path or program:package
+needs='
+test:sipp:sip-tester
+test:baresip:baresip-core
+test:tshark:tshark
+test:redis-server:redis-server
+test:/usr/lib/postgresql/*/bin/initdb:postgresql
+bench:sipp:sip-tester
+bench:kamailio:kamailio
+bench:/usr/lib/x86_64-linux-gnu/kamailio/modules/db_postgres.so:kamailio-postgres-modules
+bench:/usr/lib/postgresql/*/bin/initdb:postgresql
+'
+
+missing=
+for need in $needs; do
+    [ "${need%%:*}" = "$1" ] || continue
+    rest=${need#*:}
+    program=${rest%:*}
+    case $program in
+        /*) set -- "$1" $program; [ -e "$2" ] && continue ;;
+        *) command -v "$program" >/dev/null 2>&1 && continue ;;
+    esac
+    missing="$missing ${rest##*:}"
+done
+if [ "$1" = run ] && ! python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
+    2>/dev/null; then
+    missing=python3-venv
+fi
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "not installed:$missing; what needs them is skipped" >&2
+    exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+# RUNLEVEL=1: packages do not start their services; the tests start their own.
+export RUNLEVEL=1
+for pause in 5 15 0; do
+    # shellcheck disable=SC2086
+    apt-get update -qq && apt-get install -qq -y --no-install-recommends $missing >/dev/null \
+        && exit 0
+    [ "$pause" = 0 ] || { echo "again in $pause seconds: apt-get" >&2; sleep "$pause"; }
+done
+echo "could not be installed:$missing; what needs them is skipped" >&2

@@ -1,0 +1,38 @@
+#!/bin/sh
+# virtualenv.sh FOLDER PACKAGE: the virtualenv with PACKAGE installed for development.
+set -eu
+venv=$1
+package=$2
+
+find_python() {
+    for name in python3 python3.13 python3.12 python3.11; do
+        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null; then
+            command -v "$name"
+            return
+        fi
+    done
+    echo "Python 3.11 or later is needed (Debian 12: apt-get install python3-venv)" >&2
+    return 1
+}
+
+retry() {
+    for pause in 5 15 0; do
+        "$@" && return
+        [ "$pause" = 0 ] || { echo "again in $pause seconds: $*" >&2; sleep "$pause"; }
+    done
+    return 1
+}
+
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    sh "$(dirname "$0")/debian.sh" run
+    python=$(find_python)
+    "$python" -m venv "$venv" || {
+        echo "$python cannot make a virtualenv (Debian: apt-get install python3-venv)" >&2
+        exit 1
+    }
+fi
+# "compat": edits take effect at once, and twistd finds the plug-in from any folder.
+retry "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --editable "$package" --config-settings editable_mode=compat
+# Twisted keeps a list of plug-ins: write it now, the folder may be read-only later.
+"$venv/bin/python" -c 'from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))'
