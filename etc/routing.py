@@ -1,0 +1,184 @@
+"""Routing policy: phones and browsers on one side, FreeSWITCH nodes (if any) on the other.
+
+One decision per line, read from the top. A path returns a verdict: `Reply` answers, `Relay` sends
+on, `Drop` stays silent. Edit it and run ``pbxctl reload``; with an error in it the old one stays.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from zope.interface import implementer
+
+from pbx.interfaces import (
+    IAliases,
+    IAuthenticator,
+    IDialplan,
+    IDomains,
+    IGateways,
+    ILoadBalancer,
+    IMessageSilo,
+    IPresence,
+    IRegistrar,
+    IRegistry,
+    IRoutingPolicy,
+)
+from pbx.sip.message import Request, Response
+from pbx.sip.uri import URI
+from pbx.verdicts import Arrival, Relay, Reply, Target, Verdict
+
+INTERNAL, EXTERNAL = 1, 3  # load_balancer groups: towards FreeSWITCH, and back from it
+RESOURCE = "pstn"  # what a call uses up on a node
+DIALPLAN = 0
+E164 = re.compile(r"\+[1-9][0-9]+")
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY, MESSAGE, REGISTER"
+ABOUT_US = (
+    ("Accept", "application/sdp, text/plain"),
+    ("Allow", ALLOW),
+    ("Supported", "path, outbound, gruu"),
+)
+#: Let callers of any foreign domain reach local users without a password, as SIP between domains
+#: was meant to be; False keeps everybody out but trusted peers.
+OPEN_INBOUND = False
+BUSY_NODES = Reply(503, "No Node Available", (("Retry-After", "30"),))
+
+
+@implementer(IRoutingPolicy)
+class Policy:
+    """Who may call whom, and where a request goes."""
+
+    def __init__(self, registry: IRegistry) -> None:
+        self.aliases = IAliases(registry)
+        self.auth = IAuthenticator(registry)
+        self.balancer = ILoadBalancer(registry)
+        self.domains = IDomains(registry)
+        self.registrar = IRegistrar(registry)
+        # These may be switched off in pbx.toml.
+        self.dialplan = IDialplan(registry, None)
+        self.gateways = IGateways(registry, None)
+        self.presence = IPresence(registry, None)
+        self.silo = IMessageSilo(registry, None)
+
+    async def route_request(self, request: Request, arrival: Arrival) -> Verdict:
+        """Rules R4 to R20 of the reference deployment, with its mistakes mended."""
+        if request.in_dialog:
+            return await self.within_dialog(request, arrival)
+        if request.method == "OPTIONS" and not request.uri.user and self.is_ours(request.uri):
+            return Reply(200, headers=ABOUT_US)
+        if refusal := await self.refusal(request, arrival):
+            return refusal
+        if arrival.preloaded:
+            return Reply(403, "Preload Route denied")
+        if not self.is_ours(request.uri):
+            return self.to_foreign(request)
+        match request.method:
+            case "REGISTER":
+                return await self.registrar.save(request, arrival)
+            case "PUBLISH" if self.presence:
+                return await self.presence.publish(request, arrival)
+            case "SUBSCRIBE" if self.presence and self.is_watchable(request):
+                return await self.presence.subscribe(request, arrival)
+            case "PUBLISH":
+                return Reply(489)
+            case _:
+                return await self.to_extension(request, arrival)
+
+    async def within_dialog(self, request: Request, arrival: Arrival) -> Verdict:
+        """Along the route set that we recorded when the dialog began."""
+        if arrival.own_route is not None:
+            return Relay([Target(request.uri)], account=request.method == "BYE")
+        if request.method == "SUBSCRIBE" and self.presence and self.is_ours(request.uri):
+            return await self.presence.subscribe(request, arrival)
+        return Reply(404, "Not here")
+
+    async def refusal(self, request: Request, arrival: Arrival) -> Reply | None:
+        """Trusted peers pass, local users prove who they are, strangers stay out."""
+        if request.method == "REGISTER":
+            if not self.is_ours(request.uri):
+                return Reply(403, "Relay Forbidden")
+            return await self.auth.check(request, arrival)
+        if self.is_trusted(arrival, request):
+            return None
+        if self.domains.is_local(request.from_.uri.host):
+            return await self.auth.check(request, arrival)
+        if OPEN_INBOUND and self.is_ours(request.uri):
+            return None
+        return Reply(403, "Relay Forbidden")
+
+    async def to_extension(self, request: Request, arrival: Arrival) -> Verdict:
+        """Alias, dial plan, then the PSTN, a FreeSWITCH node or the phones themselves."""
+        if not request.uri.user:
+            return Reply(484)
+        uri = self.aliases.resolve(request.uri)
+        if self.dialplan:
+            uri = self.dialplan.translate(uri, DIALPLAN)
+        if E164.fullmatch(uri.user) and self.gateways:
+            gateways = self.gateways.route(uri, request.from_.uri)
+            if gateways:
+                return Relay(gateways, account=request.method == "INVITE")
+            return Reply(500, "No PSTN Route found")
+        if request.method == "INVITE" and not self.is_from_freeswitch(arrival, request):
+            if self.balancer.has_destinations(INTERNAL):
+                return await self.to_freeswitch(uri, arrival, request)
+        return await self.to_phones(uri, request, arrival)
+
+    async def to_freeswitch(
+        self, uri: URI, arrival: Arrival, request: Request, failed: Response | None = None
+    ) -> Verdict:
+        """The least loaded node, the next one when a node itself failed; 503 when that was all."""
+        node = self.balancer.acquire(arrival, INTERNAL, RESOURCE)
+        if node is None:
+            return BUSY_NODES
+        target = Target(uri, next_hop=node, headers=(("X-PBX-Call", arrival.call),))
+        after = partial(self.after_freeswitch, uri, arrival, node)
+        return Relay([target], account=True, on_failure=after)
+
+    async def after_freeswitch(
+        self, uri: URI, arrival: Arrival, node: URI, request: Request, failed: Response
+    ) -> Verdict | None:
+        """What the callee said goes to the caller; what only a node said, to the next node."""
+        if failed.status != 408 and not 500 <= failed.status < 600:
+            return None
+        if failed.local:
+            self.balancer.disable(node, f"{failed.status} {failed.reason}")
+        return await self.to_freeswitch(uri, arrival, request)
+
+    async def to_phones(self, uri: URI, request: Request, arrival: Arrival) -> Verdict:
+        """Every phone of a user that accepts the method."""
+        if not self.domains.is_local(uri.host):
+            return Relay([Target(uri)], account=request.method == "INVITE")
+        contacts = self.registrar.lookup(uri, request.method)
+        if contacts:
+            return Relay(contacts, account=request.method == "INVITE")
+        if self.registrar.is_registered(uri):
+            return Reply(405)
+        if not self.auth.knows(uri.aor):
+            return Reply(404)
+        if request.method == "MESSAGE" and self.silo:
+            return await self.silo.store(request, arrival)
+        return Reply(480)
+
+    def to_foreign(self, request: Request) -> Verdict:
+        """Local users may call any other domain; `refusal` kept strangers out before."""
+        return Relay([Target(request.uri)], account=request.method == "INVITE")
+
+    def is_ours(self, uri: URI) -> bool:
+        """Whether a Request-URI is in a domain of ours, or a number without any domain."""
+        return uri.scheme == "tel" or self.domains.is_local(uri.host)
+
+    def is_watchable(self, request: Request) -> bool:
+        """Whether our event server answers a subscription, and not the phone itself."""
+        event = (request.get("event") or "").partition(";")[0].strip().lower()
+        return event not in ("refer", "conference")
+
+    def is_from_freeswitch(self, arrival: Arrival, request: Request) -> bool:
+        """From the profile by which a node calls phones."""
+        return self.balancer.is_destination(arrival.peer, EXTERNAL, request.via.port)
+
+    def is_trusted(self, arrival: Arrival, request: Request) -> bool:
+        """Nodes and gateways need no password, whatever domain is in their From (O25)."""
+        port = request.via.port
+        if any(self.balancer.is_destination(arrival.peer, g, port) for g in (EXTERNAL, INTERNAL)):
+            return True
+        return self.gateways is not None and self.gateways.is_gateway(arrival.peer)

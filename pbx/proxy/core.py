@@ -1,0 +1,279 @@
+"""Request in, policy asked, verdict done (RFC 3261 section 16).
+
+What is protocol and not policy happens here: malformed and looping requests, Max-Forwards, our own
+Route headers, CANCEL, end-to-end ACKs. A policy never sees those.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pbx.events import FlowClosed
+from pbx.interfaces import (
+    IDialogs,
+    IFlow,
+    IFlows,
+    IRoutingPolicy,
+    IServerTransaction,
+    IStatistics,
+    ITransactionUser,
+)
+from pbx.proxy.coroutines import run
+from pbx.proxy.forward import Forwarder
+from pbx.proxy.relay import RelayedRequest, Relayer
+from pbx.sip.errors import LoopDetected, SIPError, TransportFailed
+from pbx.sip.message import Request, Response, response_to
+from pbx.sip.nat import behind_nat
+from pbx.sip.route import strip_own
+from pbx.sip.validate import validate
+from pbx.sip.via import find_loop
+from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
+
+_TAG_PREFIX = secrets.token_hex(4)
+
+
+@implementer(ITransactionUser, IStatistics)
+class ProxyCore:
+    """The transaction user that owns no state but the INVITEs that may still be cancelled."""
+
+    log = Logger()
+
+    def __init__(self, relayer: Relayer, policy: IRoutingPolicy) -> None:
+        self._relayer = relayer
+        self._flows: IFlows = relayer.flows
+        self._dialogs: IDialogs | None = relayer.dialogs
+        self._policy = policy
+        self._server_header = relayer.settings.server_header
+        self._invites: dict[IServerTransaction, PendingInvite] = {}
+        self._tags = 0
+        self.forwarded = 0
+        self.answered = 0
+        self.dropped = 0
+        self.failed = 0
+
+    # ITransactionUser
+
+    def request_received(self, transaction: IServerTransaction) -> None:
+        """Ask the policy what becomes of it."""
+        request = transaction.request
+        try:
+            validate(request)
+            self._refuse_loops(request)
+            arrived, arrival = self._arrival(request, transaction.flow)
+            did = self._dialog(arrived, arrival)
+        except SIPError as error:
+            self.respond(transaction, Reply(error.status, error.reason, error.headers))
+            return
+        pending: PendingInvite | None = None
+        if request.method == "INVITE":
+            pending = self._invites[transaction] = PendingInvite()
+
+        def decided(verdict: Verdict) -> None:
+            self._execute(transaction, arrived, arrival, did, verdict, pending)
+
+        def failed(error: BaseException) -> None:
+            self._invites.pop(transaction, None)
+            self.respond(transaction, self._reply_to_error(error, request))
+
+        run(self._policy.route_request(arrived, arrival), decided, failed)  # type: ignore[arg-type]
+
+    def _refuse_loops(self, request: Request) -> None:
+        """RFC 3261 section 16.3, steps 3 and 4."""
+        if request.max_forwards == 0:
+            raise SIPError("Too Many Hops", 483)
+        if find_loop(request, self._flows.is_own_host):
+            raise LoopDetected
+
+    def _arrival(self, request: Request, flow: IFlow) -> tuple[Request, Arrival]:
+        arrived, own_route = strip_own(request, self._flows.is_own)
+        initial = not request.in_dialog
+        arrival = Arrival(
+            flow=flow,
+            peer=flow.peer,
+            own_route=None if initial else own_route,
+            behind_nat=behind_nat(request, flow.peer),
+            preloaded=initial and "route" in arrived.names,
+            call=_new_call() if initial and request.method == "INVITE" else "",
+        )
+        return arrived, arrival
+
+    def _dialog(self, request: Request, arrival: Arrival) -> str:
+        """The call that a request within a dialog belongs to."""
+        if arrival.own_route is None or self._dialogs is None:
+            return ""
+        return self._dialogs.within(request, arrival)
+
+    def _execute(
+        self,
+        transaction: IServerTransaction,
+        request: Request,
+        arrival: Arrival,
+        did: str,
+        verdict: Verdict,
+        pending: PendingInvite | None,
+    ) -> None:
+        if isinstance(verdict, Relay):
+            if pending is not None and pending.cancelled:
+                self._invites.pop(transaction, None)
+                self.respond(transaction, Reply(487))
+                return
+            self.forwarded += 1
+            if self._dialogs is not None and arrival.call:
+                did = self._dialogs.begin(request, arrival, verdict.account)
+            invites = self._invites
+
+            def finished() -> None:
+                invites.pop(transaction, None)
+
+            relay = RelayedRequest(self._relayer, transaction, request, arrival, did, finished)
+            if pending is not None:
+                pending.relay = relay
+                if self._dialogs is not None and arrival.call:
+                    self._dialogs.cancel_with(did, relay.cancel)
+            relay.start(verdict)
+            return
+        self._invites.pop(transaction, None)
+        if isinstance(verdict, Reply):
+            self.respond(transaction, verdict)
+        elif isinstance(verdict, Drop):
+            self.dropped += 1
+        else:
+            self.log.error("the policy returned no verdict but {verdict!r}", verdict=verdict)
+            self.respond(transaction, Reply(500))
+
+    def _reply_to_error(self, error: BaseException, request: Request) -> Reply:
+        """What a policy raises is answered with the error's status, or 500."""
+        if isinstance(error, SIPError):
+            return Reply(error.status, error.reason, error.headers)
+        self.failed += 1
+        self.log.failure(
+            "the policy failed on {method} {uri} ({call_id})",
+            failure=Failure(error),
+            method=request.method,
+            uri=request.uri_text,
+            call_id=request.get("call-id"),
+        )
+        return Reply(500)
+
+    def respond(self, transaction: IServerTransaction, reply: Reply) -> None:
+        """Answer a request ourselves."""
+        self.answered += 1
+        headers = reply.headers
+        if self._server_header:
+            headers = (*headers, ("Server", self._server_header))
+        response = response_to(
+            transaction.request, reply.status, reply.reason, headers, reply.body, self._new_tag()
+        )
+        transaction.respond(response)
+
+    def _new_tag(self) -> str:
+        self._tags += 1
+        return f"{_TAG_PREFIX}{self._tags:x}"
+
+    def cancel_received(
+        self, cancel: IServerTransaction, invite: IServerTransaction | None
+    ) -> None:
+        """RFC 3261 sections 9.2 and 16.10; 481 when nothing matches (O30)."""
+        if invite is None:
+            self.respond(cancel, Reply(481))
+            return
+        self.respond(cancel, Reply(200))
+        pending = self._invites.get(invite)
+        if pending is None:
+            return
+        pending.cancelled = True
+        if pending.relay is not None:
+            pending.relay.cancel(cancel.request.get("reason") or "")
+
+    def ack_received(self, ack: Request, flow: IFlow) -> None:
+        """An ACK for a 2xx goes along its route; any other is not for us."""
+        try:
+            validate(ack)
+            if ack.max_forwards == 0:
+                return None
+            arrived, arrival = self._arrival(ack, flow)
+            if arrival.own_route is None:
+                return None
+            self._dialog(arrived, arrival)
+            base = self._relayer.forwarder.base(arrived, arrival, _ALONG)
+            copy, uri = Forwarder.branch(base, Target(arrived.uri), 60)
+            if self._flows.is_own(uri):
+                return None
+            addresses = self._flows.locate(uri)
+        except SIPError:
+            return None
+        if addresses is None:
+            return run(self._ack_later(copy, uri, flow), _ignore, _ignore)
+        if addresses:
+            way = self._flows.find(addresses[0])
+            if way is None:
+                return run(self._ack_later(copy, uri, flow), _ignore, _ignore)
+            self._send_ack(copy, way, flow)
+        return None
+
+    async def _ack_later(self, ack: Request, uri: object, flow: IFlow) -> None:
+        addresses = await self._flows.resolve(uri)  # type: ignore[arg-type]
+        if addresses:
+            way = self._flows.find(addresses[0]) or await self._flows.connect(addresses[0])
+            self._send_ack(ack, way, flow)
+
+    def _send_ack(self, ack: Request, way: IFlow, upstream: IFlow) -> None:
+        Forwarder.stamp(ack, way, upstream, None, "")
+        try:
+            self._relayer.transactions.send_ack(ack, way)
+        except TransportFailed as error:
+            self.log.debug(
+                "an ACK could not be sent to {peer}: {error}", peer=way.peer, error=error
+            )
+
+    def stray_response(self, response: Response, flow: IFlow) -> None:
+        """Dropped: whatever we forwarded has a transaction as long as answers may come
+        (RFC 6026 section 7.3).
+        """
+        self.dropped += 1
+
+    def acknowledged(self, transaction: IServerTransaction) -> None:
+        """Nothing is left to do for a refused INVITE."""
+
+    def flow_closed(self, flow: IFlow) -> None:
+        """Tell everybody who holds bindings on it."""
+        self._relayer.events.publish(FlowClosed(flow))
+
+    # IStatistics
+
+    def statistics(self) -> dict[str, int]:
+        """Counters of the core."""
+        return {
+            "core:fwd_requests": self.forwarded,
+            "core:drop_requests": self.dropped,
+            "core:err_requests": self.failed,
+            "sl:sent_replies": self.answered,
+            "pbx:pending_invites": len(self._invites),
+        }
+
+
+class PendingInvite:
+    """An INVITE without final response."""
+
+    __slots__ = ("cancelled", "relay")
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.relay: RelayedRequest | None = None
+
+
+_ALONG = Relay(())
+_call_random: Callable[[int], int] = secrets.randbits
+
+
+def _new_call() -> str:
+    return f"{_call_random(12):x}.{_call_random(32):08x}"
+
+
+def _ignore(outcome: object) -> None:
+    """An ACK has no answer, and so no error either."""

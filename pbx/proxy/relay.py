@@ -1,0 +1,482 @@
+"""One relayed request: its branches, their responses, CANCEL and timer C (RFC 3261 16.7 to 16.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pbx.events import BranchFailed, TransactionCompleted
+from pbx.interfaces import (
+    IClientTransaction,
+    IClientUser,
+    IDialogs,
+    IEvents,
+    IFlow,
+    IFlows,
+    IServerTransaction,
+    ITimer,
+    ITimers,
+    ITransactions,
+)
+from pbx.proxy.coroutines import run
+from pbx.proxy.forward import Forwarder, size
+from pbx.sip.address import Address
+from pbx.sip.errors import SIPError
+from pbx.sip.fields import parse_number
+from pbx.sip.forking import DEFAULT_BREADTH, Branch, ResponseContext, Step
+from pbx.sip.message import Request, Response, response_to
+from pbx.sip.nat import needs_repair_reply, repair_contact
+from pbx.sip.params import Params
+from pbx.sip.uri import URI
+from pbx.sip.via import loop_token
+from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """The ``[proxy]`` table."""
+
+    fr_timeout: float = 32.0
+    """Seconds until a branch that answers nothing at all has failed with 408."""
+    fr_inv_timeout: float = 180.0
+    """Seconds until an INVITE that only rings is cancelled (timer C)."""
+    restart_fr_on_each_reply: bool = True
+    """Every provisional response restarts ``fr_inv_timeout`` (RFC 3261 section 16.7, step 2)."""
+    server_header: str = "pbx"
+    """Server header of responses that the PBX makes itself, empty for none."""
+    udp_max: int = 1300
+    """Requests larger than this many bytes go by TCP where the peer takes it (18.1.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relayer:
+    """What every relayed request needs."""
+
+    transactions: ITransactions
+    flows: IFlows
+    forwarder: Forwarder
+    dialogs: IDialogs | None
+    events: IEvents
+    timers: ITimers
+    settings: ProxySettings
+    respond: Callable[[IServerTransaction, Reply], None]
+
+
+class RelayedRequest:
+    """A request on its way to its targets. ``finished`` is called once, when it needs no CANCEL."""
+
+    log = Logger()
+
+    __slots__ = (
+        "_answered",
+        "_breadth",
+        "_finished",
+        "_loop_token",
+        "_verdict",
+        "arrival",
+        "base",
+        "context",
+        "did",
+        "relayer",
+        "request",
+        "transaction",
+    )
+
+    def __init__(
+        self,
+        relayer: Relayer,
+        transaction: IServerTransaction,
+        request: Request,
+        arrival: Arrival,
+        did: str,
+        finished: Callable[[], object],
+    ) -> None:
+        self.relayer = relayer
+        self.transaction = transaction
+        self.request = request
+        self.arrival = arrival
+        self.did = did
+        self._finished = finished
+        self._answered = False
+        self._loop_token = loop_token(request)
+        self._breadth = DEFAULT_BREADTH
+
+    def start(self, verdict: Relay) -> None:
+        """Send it on. Again after ``on_failure`` said where else."""
+        self._verdict = verdict
+        try:
+            breadth = self.request.get("max-breadth")
+            if breadth is not None:
+                self._breadth = parse_number(breadth, "Max-Breadth")
+            self.base = self.relayer.forwarder.base(self.request, self.arrival, verdict)
+        except SIPError as error:
+            self._reply(Reply(error.status, error.reason, error.headers))
+            return
+        self.context = ResponseContext(
+            verdict.targets, self.request.method == "INVITE", self._breadth
+        )
+        started = self.context.start()
+        if not started:
+            self._reply(Reply(480) if not verdict.targets else Reply(440))
+            return
+        self._start(started)
+
+    def _start(self, branches: Sequence[Branch]) -> None:
+        for branch in branches:
+            if not branch.done:
+                client = BranchClient(self, branch)
+                branch.transaction = client
+                client.start()
+
+    def send_copy(self, branch: Branch) -> tuple[Request, URI]:
+        """A fresh copy for a branch, and where it should go."""
+        target = branch.target
+        assert isinstance(target, Target)
+        return Forwarder.branch(self.base, target, branch.breadth)
+
+    def stamp(self, copy: Request, flow: IFlow, target: Target) -> None:
+        """Record-Route and Via for the flow it leaves by."""
+        params: Params | None = None
+        if self.arrival.own_route is None and copy.method != "REGISTER":
+            nat = self.arrival.behind_nat or target.behind_nat
+            items: list[tuple[str, str | None]] = [("nat", "yes")] if nat else []
+            if self.did:
+                items.append(("did", self.did))
+            params = Params(items)
+        Forwarder.stamp(copy, flow, self.arrival.flow, params, self._loop_token)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for an INVITE to get its final response."""
+        limit = self._verdict.timeout
+        return self.relayer.settings.fr_inv_timeout if limit is None else limit
+
+    # What branches report
+
+    def branch_response(self, client: BranchClient, response: Response) -> None:
+        """A response of a branch, our Via removed."""
+        branch = client.branch
+        step = self.context.received(branch, response)
+        if branch.done:
+            # Nobody cancels it any more: no reference cycle stays behind.
+            branch.transaction = None
+        if step.forward is not None:
+            self._forward(client, step.forward)
+        self._do(step)
+
+    def _do(self, step: Step) -> None:
+        for branch in step.cancel:
+            client = branch.transaction
+            if isinstance(client, BranchClient):
+                client.cancel(step.reason)
+        if step.start:
+            self._start(step.start)
+        if step.best is not None:
+            self._all_failed(step.best)
+
+    def _forward(self, client: BranchClient, response: Response) -> None:
+        if self.transaction.status >= 300:
+            # The callee answered after the caller was told that nobody would.
+            return
+        dialogs = self.relayer.dialogs
+        if dialogs is not None and self.request.method == "INVITE" and self.did:
+            if response.status < 200:
+                dialogs.provisional(self.did, response)
+            elif client.flow is not None:
+                if self.arrival.own_route is None:
+                    dialogs.answered(self.did, response, self.arrival.flow, client.flow)
+        self.transaction.respond(response)
+        if response.status >= 200 and not self._answered:
+            self._answered = True
+            self._complete(response)
+
+    def _all_failed(self, best: Response) -> None:
+        on_failure = self._verdict.on_failure
+        if on_failure is None or self.context.cancelled:
+            self._finish(best)
+            return
+
+        def decided(verdict: Verdict | None) -> None:
+            if self.context.cancelled:
+                self._reply(Reply(487))
+            elif verdict is None:
+                self._finish(best)
+            elif isinstance(verdict, Relay):
+                self.start(verdict)
+            elif isinstance(verdict, Drop):
+                self._finished()
+            else:
+                self._reply(verdict)
+
+        def failed(error: BaseException) -> None:
+            self.log.error(
+                "the policy failed after a failure: {error!r} ({call_id})",
+                error=error,
+                call_id=self.request.get("call-id"),
+            )
+            self._reply(Reply(500))
+
+        coroutine = on_failure(self.request, best)
+        run(coroutine, decided, failed)  # type: ignore[arg-type]
+
+    def _finish(self, best: Response) -> None:
+        """The best negative response goes upstream."""
+        status = best.status
+        if best.local:
+            # 430 is between us and the device; the caller only learns that nobody is there.
+            self._reply(Reply(480 if status == 430 else status))
+            return
+        if status == 503:
+            # The next 503 may not follow: what one node lacks, the whole PBX does not (16.7).
+            best = best.copy()
+            best.status, best.reason = 500, "Server Internal Error"
+            best.remove("retry-after")
+        self.transaction.respond(best)
+        self._complete(best)
+
+    def _reply(self, reply: Reply) -> None:
+        self.relayer.respond(self.transaction, reply)
+        self._complete(response_to(self.request, reply.status, reply.reason))
+
+    def _complete(self, response: Response) -> None:
+        self._finished()
+        relayer = self.relayer
+        request = self.request
+        if relayer.dialogs is not None and self.did:
+            if self.arrival.own_route is not None:
+                relayer.dialogs.completed(self.did, request, response)
+            elif request.method == "INVITE" and response.status >= 300:
+                relayer.dialogs.failed(
+                    self.did, response.status, response.reason, self.context.cancelled
+                )
+        if self._verdict.account:
+            relayer.events.publish(
+                TransactionCompleted(
+                    request,
+                    response,
+                    self.arrival.peer,
+                    self.transaction.arrived,
+                    self.did,
+                )
+            )
+
+    def cancel(self, reason: str) -> None:
+        """The caller gave up, or somebody ends the call before it is answered (16.10)."""
+        if self.transaction.status >= 200 or self.context.cancelled:
+            return
+        # With nothing pending the policy is thinking, and `_all_failed` will see the flag.
+        for branch in self.context.cancel():
+            client = branch.transaction
+            if isinstance(client, BranchClient):
+                client.cancel(reason)
+
+
+@implementer(IClientUser)
+class BranchClient:
+    """Sends one branch: finds a flow, tries the next address when one fails (RFC 3263 4.3)."""
+
+    __slots__ = (
+        "_addresses",
+        "_cancelled",
+        "_failed_status",
+        "_relay",
+        "_sent",
+        "_timer_c",
+        "branch",
+        "flow",
+        "target",
+        "transaction",
+    )
+
+    def __init__(self, relay: RelayedRequest, branch: Branch) -> None:
+        self._relay = relay
+        self.branch = branch
+        target = branch.target
+        assert isinstance(target, Target)
+        self.target = target
+        self.flow: IFlow | None = None
+        self.transaction: IClientTransaction | None = None
+        self._addresses: list[Address] = []
+        self._cancelled = False
+        self._failed_status = 408
+        self._sent: Address | None = None
+        self._timer_c: ITimer | None = None
+
+    def start(self) -> None:
+        """Find where to and send."""
+        target = self.target
+        try:
+            copy, uri = self._relay.send_copy(self.branch)
+        except SIPError as error:
+            self._fail(error.status)
+            return
+        if target.flow is not None:
+            if not target.flow.closed:
+                self._send(copy, target.flow)
+                return
+            if target.flow_required:
+                self._fail(430)
+                return
+        flows = self._relay.relayer.flows
+        if flows.is_own(uri):
+            # Sending it would only bring it back to us (O3).
+            self._fail(482)
+            return
+        addresses = flows.locate(uri)
+        if addresses is None:
+            run(self._resolve(uri), self._located, self._unreachable)
+        else:
+            self._addresses = list(addresses)
+            self._try_next(copy)
+
+    async def _resolve(self, uri: URI) -> Sequence[Address]:
+        return await self._relay.relayer.flows.resolve(uri)
+
+    def _located(self, addresses: Sequence[Address]) -> None:
+        self._addresses = list(addresses)
+        self._try_next(None)
+
+    def _unreachable(self, error: BaseException) -> None:
+        if not isinstance(error, SIPError):
+            self._relay.log.error("cannot find a way: {error!r}", error=error)
+        self._failed_status = 503
+        self._try_next(None)
+
+    def _try_next(self, copy: Request | None) -> None:
+        if self.branch.done:
+            return
+        if self._cancelled:
+            self._fail(487)
+            return
+        if not self._addresses:
+            self._fail(self._failed_status if self._sent or copy is None else 503)
+            return
+        if copy is None:
+            copy, _ = self._relay.send_copy(self.branch)
+        address = self._addresses.pop(0)
+        flows = self._relay.relayer.flows
+        flow = flows.find(address, self.target.socket, size(copy))
+        if flow is None:
+            run(self._connect(address), self._connected, self._unreachable)
+        else:
+            self._send(copy, flow)
+
+    async def _connect(self, address: Address) -> IFlow:
+        return await self._relay.relayer.flows.connect(address, self.target.socket)
+
+    def _connected(self, flow: IFlow) -> None:
+        if self.branch.done:
+            return
+        if self._cancelled:
+            self._fail(487)
+            return
+        copy, _ = self._relay.send_copy(self.branch)
+        self._send(copy, flow)
+
+    def _send(self, copy: Request, flow: IFlow) -> None:
+        relay = self._relay
+        self.flow = flow
+        self._sent = flow.peer
+        relay.stamp(copy, flow, self.target)
+        relayer = relay.relayer
+        self.transaction = relayer.transactions.send(copy, flow, self, relayer.settings.fr_timeout)
+        if copy.method == "INVITE":
+            self._arm_timer_c()
+
+    def _arm_timer_c(self) -> None:
+        if self._timer_c is not None:
+            self._timer_c.cancel()
+        self._timer_c = self._relay.relayer.timers.call_later(
+            self._relay.timeout, self._timer_c_fired
+        )
+
+    def _timer_c_fired(self) -> None:
+        """RFC 3261 section 16.8."""
+        if self.branch.done or self.transaction is None:
+            return
+        self._failed_status = 408
+        self._addresses = []
+        if self.branch.status:
+            self.transaction.cancel('SIP;cause=408;text="Request Timeout"')
+        else:
+            self.transaction.abandon()
+        self._fail(408)
+
+    def cancel(self, reason: str) -> None:
+        """CANCEL this branch; one not sent yet is done at once."""
+        self._cancelled = True
+        if self.transaction is not None:
+            self.transaction.cancel(reason)
+        elif not self.branch.done:
+            self._fail(487)
+
+    # IClientUser
+
+    def response_received(self, transaction: IClientTransaction, response: Response) -> None:
+        """Back upstream, without our Via."""
+        if transaction is not self.transaction:
+            return
+        status = response.status
+        response.remove_first_value("via")
+        if status >= 200:
+            if self._timer_c is not None:
+                self._timer_c.cancel()
+                self._timer_c = None
+            if status == 503 and self._addresses and not self.branch.done:
+                self._report_failure(503, answered=True)
+                self._failed_status = 503
+                self._try_next(None)
+                return
+            if status >= 500 and not self.branch.done:
+                self._report_failure(status, answered=True)
+        elif status > 100:
+            if self._relay.relayer.settings.restart_fr_on_each_reply and self._timer_c:
+                self._arm_timer_c()
+        elif self.branch.status == 0:
+            self.branch.status = 100
+        if "contact" in response.names and self.flow is not None:
+            peer = self.flow.peer
+            if needs_repair_reply(response, peer):
+                repair_contact(response, peer)
+        self._relay.branch_response(self, response)
+
+    def transaction_failed(self, transaction: IClientTransaction, status: int) -> None:
+        """Nobody there: the next address, or the branch has failed."""
+        if transaction is not self.transaction or self.branch.done:
+            return
+        self._failed_status = status
+        if self._addresses and self.branch.status == 0 and not self._cancelled:
+            self._report_failure(status, answered=False)
+            self._try_next(None)
+        else:
+            self._fail(status)
+
+    def _fail(self, status: int) -> None:
+        """The branch ends with a response that we make up."""
+        if self.branch.done:
+            return
+        if self._timer_c is not None:
+            self._timer_c.cancel()
+            self._timer_c = None
+        if status != 487:
+            self._report_failure(status, answered=False)
+        response = response_to(self._relay.request, status)
+        response.local = True
+        self._relay.branch_response(self, response)
+
+    def _report_failure(self, status: int, *, answered: bool) -> None:
+        events = self._relay.relayer.events
+        if events.wanted(BranchFailed):
+            events.publish(
+                BranchFailed(
+                    self._relay.request,
+                    self._sent,
+                    str(self.target.next_hop or self.target.uri),
+                    status,
+                    answered,
+                    self._relay.did,
+                )
+            )
