@@ -145,8 +145,12 @@ class ResponseContext:
         if status >= 600:
             self._waiting = []
             return self._failed(self.pending, f"SIP;cause={status}")
-        if not self.cancelled and status in (408, 430, 503) and self._alternative(branch):
-            return Step(start=self.branches[-1:])
+        instance = branch.target.instance
+        if instance and not self.cancelled:
+            if status in (408, 430, 503) and self._alternative(branch):
+                return Step(start=self.branches[-1:])
+            # The device has spoken: its other flows would only ring it again.
+            self._waiting = [one for one in self._waiting if one.instance != instance]
         return self._failed((), "")
 
     def _succeeded(self, response: Response) -> Step:
@@ -159,8 +163,6 @@ class ResponseContext:
     def _alternative(self, failed: Branch) -> bool:
         """Another flow of the same device takes the place of a dead one."""
         instance = failed.target.instance
-        if not instance:
-            return False
         for at, target in enumerate(self._waiting):
             if target.instance == instance:
                 branch = Branch(self._waiting.pop(at))
