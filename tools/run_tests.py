@@ -1,7 +1,7 @@
 """Linters, types, layer rules and every test, two jobs at a time; see `make test`.
 
 Each job is a process of its own: a checker, the unit tests of one folder, or one integration
-module. The last line is ``N passed, N failed, N skipped``; the exit status is 1 when anything failed.
+module. The last line is ``N passed, N failed, N skipped``; exit status 1 when anything failed.
 A checker counts as one test. With CI=true a skip for a missing program is a failure.
 
     run_tests.py                    everything
