@@ -1,0 +1,175 @@
+"""``twistd pbx``: options, exit status, start and stop. The only import of the global reactor."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from pbx import appliance
+from pbx.config import ConfigError, read, reference
+
+#: Exit status of bad configuration or of a start that failed, and of wrong usage.
+BAD_CONFIGURATION, USAGE = 1, 2
+#: Allocations between collections: messages make no cycles, so the default only costs time.
+GC_THRESHOLDS = (20_000, 20, 50)
+
+
+class IStopper(Protocol):
+    """What is needed of the reactor to give up."""
+
+    def callWhenRunning(  # noqa: D102
+        self, callable: Any, *args: Any, **kwargs: Any
+    ) -> Any: ...
+
+    def stop(self) -> None: ...  # noqa: D102
+
+
+class Options(usage.Options):
+    """The command line behind ``twistd pbx``."""
+
+    synopsis = "[options]"
+    optParameters = [  # noqa: N815
+        ["config", "c", "etc/pbx.toml", "The configuration file."],
+    ]
+    optFlags = [  # noqa: N815
+        ["check", None, "Check configuration and policy, then exit; nothing is bound or written."],
+        ["reference", None, "Print every setting with type, default and meaning, then exit."],
+    ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As always, but wrong usage exits with status 2."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            print(f"twistd pbx: {error}; see twistd pbx --help", file=sys.stderr)
+            raise SystemExit(USAGE) from None
+
+    def parseArgs(self, *rest: str) -> None:
+        """No arguments."""
+        if rest:
+            raise usage.UsageError(f"unexpected argument {rest[0]!r}")
+
+    def postOptions(self) -> None:
+        """Do what needs no start, and keep instances in one folder apart."""
+        if self["reference"]:
+            print(settings_reference())
+            raise SystemExit(0)
+        if self["check"]:
+            build(Path(self["config"]))
+            print(f"{self['config']}: good")
+            raise SystemExit(0)
+        parent = self.parent
+        # In the foreground a process file serves nobody and stops a second PBX in this folder.
+        if parent is not None and parent.get("nodaemon") and parent.get("pidfile") == "twistd.pid":
+            parent["pidfile"] = ""
+
+
+def settings_reference() -> str:
+    """Every table of pbx.toml as text."""
+    return "\n\n".join(reference(kind, name) for name, kind in appliance.SETTINGS.items())
+
+
+def base_folder(config: Path) -> Path:
+    """What relative paths in a configuration file start from.
+
+    The folder that holds ``etc/`` for a file in ``etc/``, else the folder of the file.
+    """
+    folder = config.resolve().parent
+    return folder.parent if folder.name == "etc" else folder
+
+
+def build(path: Path) -> appliance.Appliance:
+    """The PBX, built but not started. Exits with one line per fault."""
+    from twisted.internet import reactor
+
+    try:
+        return appliance.build(read(path), base_folder(path), reactor)  # type: ignore[arg-type]
+    except ConfigError as error:
+        for fault in error.faults:
+            text = fault if fault.startswith(str(path)) else f"{path}: {fault}"
+            print(text, file=sys.stderr)
+        raise SystemExit(BAD_CONFIGURATION) from None
+
+
+def makeService(options: Options) -> Service:
+    """For twistd. Exits with status 1 when the configuration is bad."""
+    from twisted.internet import reactor
+
+    return Main(build(Path(options["config"])).service, reactor)  # type: ignore[arg-type]
+
+
+class Main(Service):
+    """Starts the PBX; a start that fails is one line and exit status 1."""
+
+    log = Logger()
+
+    def __init__(self, service: IService, reactor: IStopper) -> None:
+        self._service = service
+        self._reactor = reactor
+
+    def privilegedStartService(self) -> None:
+        """Before privileges are dropped."""
+        super().privilegedStartService()
+        self._service.privilegedStartService()
+
+    def startService(self) -> None:
+        """Everything that starts, and then nothing of it is looked at by the collector again."""
+        super().startService()
+        maybeDeferred(self._service.startService).addCallbacks(self._started, self._failed)
+
+    def stopService(self) -> Deferred[object]:
+        """Fires when queues are flushed."""
+        super().stopService()
+        return maybeDeferred(self._service.stopService)
+
+    def _started(self, _: object) -> None:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+
+    def _failed(self, failure: Failure) -> None:
+        lines = fault_lines(failure)
+        if not lines:
+            self.log.failure("the start failed", failure=failure)
+            lines = [f"the start failed: {failure.getErrorMessage()}"]
+        for line in lines:
+            self.log.critical("{line}", line=line)
+            print(f"pbx: {line}", file=sys.stderr, flush=True)
+        exit_with(BAD_CONFIGURATION)
+        self._reactor.callWhenRunning(self._reactor.stop)
+
+
+def fault_lines(failure: Failure) -> Sequence[str]:
+    """What to tell an operator about a start that failed; nothing when it is our own mistake."""
+    error = failure.value
+    if isinstance(error, ConfigError):
+        return error.faults
+    if isinstance(error, CannotListenError):
+        where = f"{error.interface or '*'}:{error.port}"
+        return [f"cannot listen on {where}: {error.socketError.strerror or error.socketError}"]
+    if isinstance(error, OSError):
+        return [str(error)]
+    return []
+
+
+def exit_with(status: int) -> None:
+    """Let the process end with this status: twistd itself always ends with 0."""
+    atexit.register(_exit, status)
+
+
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
