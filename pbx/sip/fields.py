@@ -35,6 +35,8 @@ class NameAddr:
         if left >= 0 and '"' in text[:left]:
             # The display name is quoted and may itself hold angle brackets.
             stripped = text.lstrip(" \t")
+            if stripped[0] != '"':
+                raise MalformedMessage("Bad Display-Name")
             end = _end_of_quoted(stripped)
             display = unquote(stripped[:end])
             rest = stripped[end:].lstrip(" \t")
@@ -43,6 +45,8 @@ class NameAddr:
             inner, right, params = rest[1:].partition(">")
         elif left >= 0:
             display = text[:left].strip(" \t")
+            if display and ("," in display or ";" in display):
+                raise MalformedMessage("Bad Display-Name")
             inner, right, params = text[left + 1 :].partition(">")
         else:
             # addr-spec form: all parameters belong to the header (20.10).
@@ -170,7 +174,11 @@ class Via:
             raise MalformedMessage("Bad Via Protocol")
         sent_by = sent_by.strip(" ")
         if " " in sent_by:
-            sent_by = sent_by.replace(" ", "")
+            # White space around the colon is legal and rare.
+            host, colon, port_text = sent_by.partition(":")
+            sent_by = f"{host.rstrip(' ')}{colon}{port_text.lstrip(' ')}"
+        if ";;" in params and '"' not in params:
+            raise MalformedMessage("Bad Via Parameters")
         try:
             host, port = split_host_port(sent_by)
         except MalformedURI:
@@ -217,10 +225,13 @@ class CSeq:
     @classmethod
     def parse(cls, text: str) -> CSeq:
         """Raises MalformedMessage; the number must be below 2**31 (8.1.1.5)."""
-        parts = text.split()
-        if len(parts) != 2:
+        number, _, method = text.replace("\t", " ").partition(" ")
+        method = method.strip(" ")
+        if not (method.isalpha() and method.isascii()) and not is_token(method):
             raise MalformedMessage("Bad CSeq")
-        return cls(parse_number(parts[0], "CSeq", 2**31 - 1), parts[1])
+        if len(number) < 10 and number.isascii() and number.isdigit():
+            return cls(int(number), method)
+        return cls(parse_number(number, "CSeq", 2**31 - 1), method)
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
@@ -235,8 +246,12 @@ class CSeq:
 def parse_number(text: str, header: str, limit: int = 2**32 - 1) -> int:
     """A header value that is a plain number. Raises MalformedMessage("Bad <header>")."""
     text = text.strip(" \t")
-    if not (text.isascii() and text.isdigit()) or len(text) > 12:
+    if not (text.isascii() and text.isdigit()):
         raise MalformedMessage(f"Bad {header}")
+    if len(text) > 12:
+        text = text.lstrip("0") or "0"
+        if len(text) > 12:
+            raise MalformedMessage(f"{header} Too Large")
     number = int(text)
     if number > limit:
         raise MalformedMessage(f"{header} Too Large")

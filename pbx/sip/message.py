@@ -25,12 +25,24 @@ class Message:
     A received message is read-only once routed; what is sent on is a `copy`.
     """
 
-    __slots__ = ("_cseq", "_from", "_to", "_via", "body", "lines", "names")
+    __slots__ = (
+        "_call_id",
+        "_contacts",
+        "_cseq",
+        "_from",
+        "_to",
+        "_via",
+        "body",
+        "lines",
+        "names",
+    )
 
     def __init__(self, names: list[str], lines: list[str], body: bytes) -> None:
         self.names = names
         self.lines = lines
         self.body = body
+        self._call_id = ""
+        self._contacts: list[NameAddr] | None = None
         self._via: Via | None = None
         self._from: NameAddr | None = None
         self._to: NameAddr | None = None
@@ -106,12 +118,16 @@ class Message:
     @property
     def call_id(self) -> str:
         """Raises MalformedMessage."""
-        return self._required("call-id")
+        if not self._call_id:
+            self._call_id = self._required("call-id")
+        return self._call_id
 
     @property
     def contacts(self) -> list[NameAddr]:
         """All Contact values; a ``*`` is one with the URI text ``*``. Raises MalformedMessage."""
-        return self.addresses("contact")
+        if self._contacts is None:
+            self._contacts = self.addresses("contact")
+        return self._contacts
 
     def addresses(self, name: str) -> list[NameAddr]:
         """All values of a header made of name-addrs. Raises MalformedMessage."""
@@ -125,6 +141,10 @@ class Message:
         """The Expires header in seconds, None when absent. Raises MalformedMessage."""
         value = self.get("expires")
         return None if value is None else parse_number(value, "Expires")
+
+    def require_core(self) -> None:
+        """Raises MalformedMessage unless Via, From, To, Call-ID and CSeq can be read (8.1.1)."""
+        _ = (self.via, self.from_, self.to, self.call_id, self.cseq)
 
     def _required(self, name: str) -> str:
         value = self.get(name)
@@ -173,6 +193,12 @@ class Message:
         self.lines[at:at] = [f"{label}: {value}" for value in values]
         self._forget(name)
 
+    def set_at(self, position: int, value: str) -> None:
+        """Replace the value of the header line at this position."""
+        name = self.names[position]
+        self.lines[position] = f"{pretty(name)}: {value}"
+        self._forget(name)
+
     def set_via(self, via: Via) -> None:
         """Replace the topmost Via value; others on its line stay as they are."""
         at = self.names.index("via")
@@ -180,7 +206,7 @@ class Message:
         text = str(via)
         if "," in line:
             text = ", ".join([text, *split_outside(_value(line), ",")[1:]])
-        self.lines[at] = "Via: " + text
+        self.lines[at] = f"Via: {text}"
         self._via = via
 
     def remove_first_value(self, name: str) -> None:
@@ -210,12 +236,18 @@ class Message:
             self._from = None
         elif name == "cseq":
             self._cseq = None
+        elif name == "contact":
+            self._contacts = None
+        elif name == "call-id":
+            self._call_id = ""
 
     def _share(self, other: Message) -> None:
         self._via = other._via
         self._from = other._from
         self._to = other._to
         self._cseq = other._cseq
+        self._call_id = other._call_id
+        self._contacts = other._contacts
 
     @property
     def start_line(self) -> str:

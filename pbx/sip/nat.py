@@ -8,7 +8,6 @@ from ipaddress import IPv6Address
 from pbx.sip.address import Address
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.fields import NameAddr, parse_name_addrs
-from pbx.sip.headers import pretty
 from pbx.sip.message import Message, Request, Response
 from pbx.sip.uri import DEFAULT_PORTS, URI
 
@@ -111,9 +110,7 @@ def repair_contact(message: Message, peer: Address) -> None:
     User and URI parameters stay, ``maddr`` goes, ``transport`` becomes that of the peer. A ``*``,
     other schemes and what cannot be parsed stay as they are.
     """
-    names = message.names
-    lines = message.lines
-    for at, name in enumerate(names):
+    for at, name in enumerate(message.names):
         if name != "contact":
             continue
         try:
@@ -122,7 +119,7 @@ def repair_contact(message: Message, peer: Address) -> None:
         except MalformedMessage:
             continue
         if any(new is not old for new, old in zip(repaired, contacts, strict=True)):
-            lines[at] = f"{pretty(name)}: {', '.join(map(str, repaired))}"
+            message.set_at(at, ", ".join(map(str, repaired)))
 
 
 def _repaired(contact: NameAddr, peer: Address) -> NameAddr:
