@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from ipaddress import IPv6Address
+
 from pbx.sip.errors import MalformedURI
 from pbx.sip.params import EMPTY, Params
 
 _HEX = frozenset("0123456789abcdefABCDEF")
 #: RFC 3261 section 25.1: unreserved, and what else may stand in a user part unescaped.
 _USER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!~*'()&=+$,;?/")
+_UNRESERVED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!~*'()")
+_SCHEME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789+-.")
+#: RFC 3966 section 3, visual-separator.
+_SEPARATORS = str.maketrans("", "", "-.()")
 #: Parameters that count even when only one of two URIs has them (19.1.4).
 _DECISIVE = ("user", "ttl", "method", "maddr", "transport")
 DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "SCTP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
@@ -43,29 +50,47 @@ def escape_user(text: str) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def split_host_port(text: str) -> tuple[str, int | None]:
-    """``host[:port]`` -> host in lower case (IPv6 without brackets) and port.
+    """``host[:port]`` -> host in lower case and port.
 
-    Raises MalformedURI.
+    IPv6 comes without brackets in its shortest form. Raises MalformedURI.
     """
     if text[:1] == "[":
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or ":" not in host or (rest and rest[0] != ":"):
-            raise MalformedURI("Bad IPv6 reference")
-        port = rest[1:]
-        if rest and not port:
-            raise MalformedURI("Bad Port")
+        literal, bracket, rest = text[1:].partition("]")
+        host = shortest_ipv6(literal) if bracket else ""
+        if not host or (rest and rest[0] != ":"):
+            raise MalformedURI("Bad IPv6 Reference")
+        colon, port = rest[:1], rest[1:]
     else:
         host, colon, port = text.partition(":")
-        if colon and not port:
-            raise MalformedURI("Bad Port")
-    if not host:
-        raise MalformedURI("Empty Host")
-    if not port:
-        return host.lower(), None
-    if not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65535:
+        if not host:
+            raise MalformedURI("Empty Host")
+        # Underscores are wrong, and common.
+        letters = host.replace(".", "").replace("-", "").replace("_", "")
+        if not (letters.isascii() and letters.isalnum()):
+            raise MalformedURI("Bad Host")
+        host = host.lower()
+    if not colon:
+        return host, None
+    if not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
         raise MalformedURI("Bad Port")
-    return host.lower(), int(port)
+    return host, int(port)
+
+
+def shortest_ipv6(literal: str) -> str:
+    """An IPv6 address in its shortest form (RFC 5952), "" when it is none.
+
+    The third colon that the grammar of RFC 3261 once allowed is forgiven (RFC 5118, 4.10).
+    """
+    try:
+        address = IPv6Address(literal.replace(":::", "::", 1))
+    except ValueError:
+        return ""
+    if address.scope_id is not None:
+        return ""
+    mapped = address.ipv4_mapped
+    return str(address) if mapped is None else f"::ffff:{mapped}"
 
 
 def join_host_port(host: str, port: int | None) -> str:
@@ -124,6 +149,8 @@ class URI:
         scheme = scheme.lower()
         if not colon or not scheme:
             raise MalformedURI("Bad URI")
+        if scheme != "sip" and scheme != "sips" and not _is_scheme(scheme):
+            raise MalformedURI("Bad URI Scheme")
         uri = cls.__new__(cls)
         uri._text = text
         uri.scheme = scheme
@@ -165,6 +192,8 @@ class URI:
             raise MalformedURI("Bad URI")
         if scheme == "tel":
             self.raw_user, _, self._params_text = rest.partition(";")
+            if not self.raw_user:
+                raise MalformedURI("Bad URI")
         else:
             self.opaque = rest
 
@@ -190,7 +219,8 @@ class URI:
         """The ``transport`` parameter in upper case, "" for none; TLS for sips over tcp."""
         if not self._params_text and not self._params:
             return ""
-        return (self.params.get("transport") or "").upper()
+        transport = (self.params.get("transport") or "").upper()
+        return "TLS" if transport == "TCP" and self.scheme == "sips" else transport
 
     @property
     def is_sip(self) -> bool:
@@ -252,8 +282,8 @@ class URI:
         if not self.is_sip:
             return self.scheme == "tel" and same_number(self, other)
         return (
-            self.user == other.user
-            and self.password == other.password
+            _plain(self.raw_user) == _plain(other.raw_user)
+            and _plain(self.password or "") == _plain(other.password or "")
             and self.host == other.host
             and self.port == other.port
             and _same_params(self.params, other.params)
@@ -261,15 +291,41 @@ class URI:
         )
 
     def __hash__(self) -> int:
-        return hash((self.scheme, self.user, self.host, self.port))
+        if self.scheme == "tel":
+            return hash(_digits(self))
+        return hash((self.scheme, _plain(self.raw_user), self.host, self.port))
+
+
+def _is_scheme(text: str) -> bool:
+    return text[0].isascii() and text[0].isalpha() and _SCHEME.issuperset(text)
+
+
+def _plain(text: str) -> str:
+    """Text in which a character is escaped only where that makes a difference (19.1.4)."""
+    if "%" not in text:
+        return text
+    head, *rest = text.split("%")
+    parts = [head]
+    for part in rest:
+        code = part[:2]
+        if len(code) == 2 and _HEX.issuperset(code):
+            char = chr(int(code, 16))
+            parts.append(char if char in _UNRESERVED else f"%{code.upper()}")
+            parts.append(part[2:])
+        else:
+            parts.append("%" + part)
+    return "".join(parts)
+
+
+def _digits(uri: URI) -> str:
+    return uri.user.translate(_SEPARATORS).lower()
 
 
 def same_number(one: URI, other: URI) -> bool:
     """Two tel URIs with the same digits and parameters (RFC 3966 section 4)."""
-    strip = str.maketrans("", "", "-.()")
     mine = {name.lower(): (value or "").lower() for name, value in one.params}
     theirs = {name.lower(): (value or "").lower() for name, value in other.params}
-    return one.user.translate(strip) == other.user.translate(strip) and mine == theirs
+    return _digits(one) == _digits(other) and mine == theirs
 
 
 def _same_params(mine: Params, theirs: Params) -> bool:
