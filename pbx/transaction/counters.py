@@ -1,0 +1,71 @@
+"""What the transaction layer counts, under the names of the reference (spec: tm)."""
+
+from __future__ import annotations
+
+
+class Counters:
+    """Plain integers; `named` makes them readable."""
+
+    __slots__ = (
+        "absorbed_requests",
+        "client",
+        "finals",
+        "late_responses",
+        "received",
+        "refused",
+        "relayed",
+        "replies",
+        "sent_retransmissions",
+        "server",
+        "stray",
+        "timeouts",
+        "transport_errors",
+    )
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.replies = 0
+        self.relayed = 0
+        self.server = 0
+        self.client = 0
+        self.finals = [0] * 7
+        self.absorbed_requests = 0
+        self.late_responses = 0
+        self.sent_retransmissions = 0
+        self.stray = 0
+        self.refused = 0
+        self.timeouts = 0
+        self.transport_errors = 0
+
+    def final(self, status: int) -> None:
+        """A server transaction got a final response."""
+        self.finals[status // 100] += 1
+
+    def failed(self, status: int) -> None:
+        """A client transaction ended without one."""
+        if status == 408:
+            self.timeouts += 1
+        else:
+            self.transport_errors += 1
+
+    def named(self) -> dict[str, int]:
+        """By name, without group."""
+        finals = self.finals
+        return {
+            "received_replies": self.received,
+            "relayed_replies": self.relayed,
+            "local_replies": self.replies - self.relayed,
+            "UAS_transactions": self.server,
+            "UAC_transactions": self.client,
+            "2xx_transactions": finals[2],
+            "3xx_transactions": finals[3],
+            "4xx_transactions": finals[4],
+            "5xx_transactions": finals[5],
+            "6xx_transactions": finals[6],
+            "received_retransmissions": self.absorbed_requests + self.late_responses,
+            "sent_retransmissions": self.sent_retransmissions,
+            "stray_replies": self.stray,
+            "refused_requests": self.refused,
+            "timeouts": self.timeouts,
+            "transport_errors": self.transport_errors,
+        }
