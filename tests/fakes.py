@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from zope.interface import implementer
 
-from pbx.interfaces import IFlow
+from pbx.interfaces import IFlow, IFlows
 from pbx.sip.address import Address
 from pbx.sip.errors import TransportFailed
 from pbx.sip.message import Message, Request, Response
 from pbx.sip.parser import parse
+from pbx.sip.uri import URI
 
 LOCAL = Address("UDP", "192.0.2.1", 5060)
 PEER = Address("UDP", "192.0.2.50", 5060)
@@ -92,3 +93,59 @@ def request(
     made = message(text.rstrip("\n"), body)
     assert isinstance(made, Request)
     return made
+
+
+@implementer(IFlows)
+class FakeFlows:
+    """Every IP literal is one hop away; names are looked up in ``names``."""
+
+    def __init__(self, *own: Address) -> None:
+        self.own = own or (LOCAL,)
+        self.names: dict[str, list[Address]] = {}
+        self.flows: dict[Address, FakeFlow] = {}
+        self.refused: set[Address] = set()
+
+    def flow(self, address: Address) -> FakeFlow:
+        """The one flow to an address."""
+        found = self.flows.get(address)
+        if found is None or found.closed:
+            local = next((own for own in self.own if own.transport == address.transport), LOCAL)
+            found = self.flows[address] = FakeFlow(address, local, f"token-{address}")
+        return found
+
+    def locate(self, uri: URI) -> Sequence[Address] | None:
+        transport = uri.transport or "UDP"
+        if uri.host in self.names:
+            return self.names[uri.host]
+        if uri.host.replace(".", "").isdigit():
+            return (Address(transport, uri.host, uri.port or 5060),)
+        return None
+
+    async def resolve(self, uri: URI) -> Sequence[Address]:
+        raise TransportFailed(f"no address for {uri.host}")
+
+    def find(
+        self, address: Address, local: Address | None = None, size: int = 0
+    ) -> FakeFlow | None:
+        if address.transport in ("UDP",) or address in self.flows:
+            return self.flow(address)
+        return None
+
+    async def connect(self, address: Address, local: Address | None = None) -> FakeFlow:
+        if address in self.refused:
+            raise TransportFailed("refused")
+        return self.flow(address)
+
+    def by_token(self, token: str) -> FakeFlow | None:
+        return next((flow for flow in self.flows.values() if flow.token == token), None)
+
+    def is_own(self, uri: URI) -> bool:
+        transport = uri.transport or "UDP"
+        own = (transport, uri.host, uri.port or 5060)
+        return any((one.transport, one.host, one.port) == own for one in self.own)
+
+    def is_own_host(self, host: str) -> bool:
+        return any(one.host == host for one in self.own)
+
+    def listeners(self) -> Sequence[Address]:
+        return self.own

@@ -83,11 +83,12 @@ class ProxyCore:
         run(self._policy.route_request(arrived, arrival), decided, failed)  # type: ignore[arg-type]
 
     def _refuse_loops(self, request: Request) -> None:
-        """RFC 3261 section 16.3, steps 3 and 4."""
-        if request.max_forwards == 0:
-            raise SIPError("Too Many Hops", 483)
-        if find_loop(request, self._flows.is_own_host):
+        """RFC 3261 section 16.3, step 4."""
+        if find_loop(request, self._is_our_via):
             raise LoopDetected
+
+    def _is_our_via(self, host: str, port: int | None) -> bool:
+        return self._flows.is_own_host(host)
 
     def _arrival(self, request: Request, flow: IFlow) -> tuple[Request, Arrival]:
         arrived, own_route = strip_own(request, self._flows.is_own)
@@ -153,7 +154,7 @@ class ProxyCore:
         self.failed += 1
         self.log.failure(
             "the policy failed on {method} {uri} ({call_id})",
-            failure=Failure(error),
+            failure=Failure(error),  # type: ignore[no-untyped-call]
             method=request.method,
             uri=request.uri_text,
             call_id=request.get("call-id"),
