@@ -102,7 +102,7 @@ class Dialogs:
         if self._turn_timer is not None:
             self._turn_timer.cancel()
             self._turn_timer = None
-        await self._store.close(self._active.values())
+        await self._store.flush(self._active.values())
 
     async def restore(self) -> int:
         """Read calls from the database that are not in memory; how many there were."""

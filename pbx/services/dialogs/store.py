@@ -46,6 +46,9 @@ class CallStore:
         """The calls that were going on when the last run ended; others' rows are removed."""
         if self._mode == NEVER or self._database is None:
             return []
+        if self._rows is not None:
+            # Rows of calls that have just ended must not come back.
+            await self._rows.flush()
         columns = ", ".join(DIALOG_COLUMNS)
         calls: list[Call] = []
         for row in await self._database.query(f"SELECT {columns} FROM dialog"):
@@ -98,10 +101,6 @@ class CallStore:
         for call in calls:
             self._put(call)
         await self._rows.flush()
-
-    async def close(self, calls: Iterable[Call]) -> None:
-        """The last flush."""
-        await self.flush(calls)
 
     def _put(self, call: Call) -> None:
         callee = call.callee_side()

@@ -9,7 +9,7 @@ from pbx.services.dialogs.call import ENDED, Call
 
 
 class CallTable:
-    """Calls by cookie and by SIP identifiers: ``early``, ``active``, and those that ended lately."""
+    """Calls by cookie and by SIP identifiers: ``early``, ``active``, and lately ended."""
 
     def __init__(self, match_mode: int, delete_delay: float) -> None:
         self.calls: dict[str, Call] = {}
