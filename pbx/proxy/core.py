@@ -27,14 +27,12 @@ from pbx.proxy.coroutines import run
 from pbx.proxy.forward import Forwarder
 from pbx.proxy.relay import RelayedRequest, Relayer
 from pbx.sip.errors import LoopDetected, SIPError, TransportFailed
-from pbx.sip.message import Request, Response, response_to
+from pbx.sip.message import Request, Response
 from pbx.sip.nat import behind_nat
 from pbx.sip.route import strip_own
 from pbx.sip.validate import validate
 from pbx.sip.via import find_loop
 from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
-
-_TAG_PREFIX = secrets.token_hex(4)
 
 
 @implementer(ITransactionUser, IStatistics)
@@ -48,11 +46,9 @@ class ProxyCore:
         self._flows: IFlows = relayer.flows
         self._dialogs: IDialogs | None = relayer.dialogs
         self._policy = policy
-        self._server_header = relayer.settings.server_header
+        self._replier = relayer.replier
         self._invites: dict[IServerTransaction, PendingInvite] = {}
-        self._tags = 0
         self.forwarded = 0
-        self.answered = 0
         self.dropped = 0
         self.failed = 0
 
@@ -67,7 +63,7 @@ class ProxyCore:
             arrived, arrival = self._arrival(request, transaction.flow)
             did = self._dialog(arrived, arrival)
         except SIPError as error:
-            self.respond(transaction, Reply(error.status, error.reason, error.headers))
+            self._replier.respond(transaction, Reply(error.status, error.reason, error.headers))
             return
         pending: PendingInvite | None = None
         if request.method == "INVITE":
@@ -78,17 +74,14 @@ class ProxyCore:
 
         def failed(error: BaseException) -> None:
             self._invites.pop(transaction, None)
-            self.respond(transaction, self._reply_to_error(error, request))
+            self._replier.respond(transaction, self._reply_to_error(error, request))
 
         run(self._policy.route_request(arrived, arrival), decided, failed)  # type: ignore[arg-type]
 
     def _refuse_loops(self, request: Request) -> None:
         """RFC 3261 section 16.3, step 4."""
-        if find_loop(request, self._is_our_via):
+        if find_loop(request, self._flows.is_own_host):
             raise LoopDetected
-
-    def _is_our_via(self, host: str, port: int | None) -> bool:
-        return self._flows.is_own_host(host)
 
     def _arrival(self, request: Request, flow: IFlow) -> tuple[Request, Arrival]:
         arrived, own_route = strip_own(request, self._flows.is_own)
@@ -121,7 +114,7 @@ class ProxyCore:
         if isinstance(verdict, Relay):
             if pending is not None and pending.cancelled:
                 self._invites.pop(transaction, None)
-                self.respond(transaction, Reply(487))
+                self._replier.respond(transaction, Reply(487))
                 return
             self.forwarded += 1
             if self._dialogs is not None and arrival.call:
@@ -140,12 +133,12 @@ class ProxyCore:
             return
         self._invites.pop(transaction, None)
         if isinstance(verdict, Reply):
-            self.respond(transaction, verdict)
+            self._replier.respond(transaction, verdict)
         elif isinstance(verdict, Drop):
             self.dropped += 1
         else:
             self.log.error("the policy returned no verdict but {verdict!r}", verdict=verdict)
-            self.respond(transaction, Reply(500))
+            self._replier.respond(transaction, Reply(500))
 
     def _reply_to_error(self, error: BaseException, request: Request) -> Reply:
         """What a policy raises is answered with the error's status, or 500."""
@@ -161,29 +154,14 @@ class ProxyCore:
         )
         return Reply(500)
 
-    def respond(self, transaction: IServerTransaction, reply: Reply) -> None:
-        """Answer a request ourselves."""
-        self.answered += 1
-        headers = reply.headers
-        if self._server_header:
-            headers = (*headers, ("Server", self._server_header))
-        response = response_to(
-            transaction.request, reply.status, reply.reason, headers, reply.body, self._new_tag()
-        )
-        transaction.respond(response)
-
-    def _new_tag(self) -> str:
-        self._tags += 1
-        return f"{_TAG_PREFIX}{self._tags:x}"
-
     def cancel_received(
         self, cancel: IServerTransaction, invite: IServerTransaction | None
     ) -> None:
         """RFC 3261 sections 9.2 and 16.10; 481 when nothing matches (O30)."""
         if invite is None:
-            self.respond(cancel, Reply(481))
+            self._replier.respond(cancel, Reply(481))
             return
-        self.respond(cancel, Reply(200))
+        self._replier.respond(cancel, Reply(200))
         pending = self._invites.get(invite)
         if pending is None:
             return
@@ -253,7 +231,7 @@ class ProxyCore:
             "core:fwd_requests": self.forwarded,
             "core:drop_requests": self.dropped,
             "core:err_requests": self.failed,
-            "sl:sent_replies": self.answered,
+            "sl:sent_replies": self._replier.sent,
             "pbx:pending_invites": len(self._invites),
         }
 

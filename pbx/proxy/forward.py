@@ -9,11 +9,10 @@ from collections.abc import Callable
 
 from pbx.interfaces import IFlow
 from pbx.sip.address import Address
-from pbx.sip.digest import credentials_realm
 from pbx.sip.forking import DEFAULT_BREADTH
 from pbx.sip.message import Request
 from pbx.sip.nat import repair_contact
-from pbx.sip.params import Params
+from pbx.sip.params import Params, split_outside, unquote
 from pbx.sip.route import next_hop, record_route
 from pbx.sip.uri import URI, join_host_port
 from pbx.sip.via import new_branch
@@ -24,7 +23,7 @@ MAX_FORWARDS = 10
 
 
 class Forwarder:
-    """Makes the copies of a request that leave; ``is_own_realm`` tells which credentials are ours."""
+    """Makes the copies of a request that leave; ``is_own_realm`` tells our credentials apart."""
 
     def __init__(self, is_own_realm: Callable[[str], bool]) -> None:
         self._is_own_realm = is_own_realm
@@ -47,7 +46,7 @@ class Forwarder:
         kept = [
             value
             for value in base.get_all("proxy-authorization")
-            if not self._is_own_realm(credentials_realm(value))
+            if not self._is_own_realm(_realm(value))
         ]
         base.replace_all("proxy-authorization", kept)
 
@@ -95,3 +94,12 @@ class Forwarder:
 def size(request: Request) -> int:
     """The size on the wire in bytes, near enough for 18.1.1 (non-ASCII text counts less)."""
     return sum(map(len, request.lines)) + 2 * len(request.lines) + len(request.body) + 80
+
+
+def _realm(credentials: str) -> str:
+    """The realm of a Proxy-Authorization value, "" for none."""
+    for part in split_outside(credentials.partition(" ")[2], ","):
+        name, _, value = part.partition("=")
+        if name.strip(" \t").lower() == "realm":
+            return unquote(value.strip(" \t"))
+    return ""

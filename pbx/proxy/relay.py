@@ -1,4 +1,4 @@
-"""One relayed request: its branches, their responses, CANCEL and timer C (RFC 3261 16.7 to 16.10)."""
+"""One relayed request: branches, responses, CANCEL, timer C (RFC 3261 sections 16.7 to 16.10)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from pbx.interfaces import (
 )
 from pbx.proxy.coroutines import run
 from pbx.proxy.forward import Forwarder, size
+from pbx.proxy.replies import Replier
 from pbx.sip.address import Address
 from pbx.sip.errors import SIPError
 from pbx.sip.fields import parse_number
@@ -62,7 +63,7 @@ class Relayer:
     events: IEvents
     timers: ITimers
     settings: ProxySettings
-    respond: Callable[[IServerTransaction, Reply], None]
+    replier: Replier
 
 
 class RelayedRequest:
@@ -185,9 +186,8 @@ class RelayedRequest:
         if dialogs is not None and self.request.method == "INVITE" and self.did:
             if response.status < 200:
                 dialogs.provisional(self.did, response)
-            elif client.flow is not None:
-                if self.arrival.own_route is None:
-                    dialogs.answered(self.did, response, self.arrival.flow, client.flow)
+            elif client.flow is not None and self.arrival.own_route is None:
+                dialogs.answered(self.did, response, self.arrival.flow, client.flow)
         self.transaction.respond(response)
         if response.status >= 200 and not self._answered:
             self._answered = True
@@ -238,7 +238,7 @@ class RelayedRequest:
         self._complete(best)
 
     def _reply(self, reply: Reply) -> None:
-        self.relayer.respond(self.transaction, reply)
+        self.relayer.replier.respond(self.transaction, reply)
         self._complete(response_to(self.request, reply.status, reply.reason))
 
     def _complete(self, response: Response) -> None:
