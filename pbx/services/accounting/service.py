@@ -32,7 +32,6 @@ class Accounting:
         self._date = DateFormat(settings.utc)
         self._extra = [source(text) for text in settings.extra_fields.values()]
         self._legs = Legs(settings.join_window, clock)
-        self._row = 0
         events.subscribe(TransactionCompleted, self._transaction_completed)
         events.subscribe(CallStarted, lambda event: self._legs.started(event.dialog))
         events.subscribe(CallRestored, lambda event: self._legs.restored(event.dialog))
@@ -67,17 +66,12 @@ class Accounting:
         self, method: str, about: tuple[str, ...], created: float, extra: list[str]
     ) -> None:
         now = self._clock.seconds()
-        self._append(
-            self._acc,
+        self._acc.insert(
             (
                 *(method[:16], *(text[:255] for text in about), self._date(now)),
                 *(0, 0, max(int(now - created), 0), self._date(created), *extra),
             ),
         )
-
-    def _append(self, table: IWriteBehind, row: tuple[object, ...]) -> None:
-        self._row += 1
-        table.put((self._row,), row)
 
     def _call_failed(self, event: CallFailed) -> None:
         """One missed call for each INVITE that nobody answered (O14, O34)."""
@@ -92,7 +86,7 @@ class Accounting:
             *(max(int(now - dialog.created), 0), self._date(dialog.created)),
             *(value(dialog, None) for value in self._extra),
         )
-        self._append(self._missed, row)
+        self._missed.insert(row)
         self._put_cdr(leg, _disposition(event.status, event.cancelled))
 
     def _call_ended(self, event: CallEnded) -> None:

@@ -55,7 +55,7 @@ class InDialogRequests:
         if method == "ACK":
             if call.state == NO_ACK and from_caller:
                 call.state = CONFIRMED
-                self._store.changed(call)
+                self._store.save(call)
             return call, ""
         sender = call.caller_leg if from_caller else leg
         if sender is not None:
@@ -69,7 +69,7 @@ class InDialogRequests:
         if number > sender.cseq:
             sender.cseq = number
             if request.method != "BYE":
-                self._store.changed(call)
+                self._store.save(call)
         if request.method == "INVITE" or request.method == "UPDATE":
             if request.method == "INVITE":
                 sender.invite_cseq = number

@@ -59,9 +59,10 @@ def fits(call: Call, callee: Leg) -> bool:
     )
 
 
-def to_row(call: Call, callee: Leg, flags: int) -> tuple[object, ...]:
-    """The values of `DIALOG_COLUMNS`."""
+def to_row(call: Call, flags: int) -> tuple[object, ...]:
+    """The values of `DIALOG_COLUMNS` for an answered call."""
     caller = call.caller_side()
+    callee = call.callee_side() or Leg(call.to_tag)
     return (
         call.number,
         call.call_id,

@@ -328,7 +328,6 @@ class Dialogs:
             self.failed(call.did, 408, "Request Timeout", False)
         for call in self._schedule.to_ping(now):
             self._ping(call)
-        self._store.turn()
 
     def _ping(self, call: Call) -> None:
         if self._settings.ping_caller:
@@ -365,11 +364,11 @@ class Dialogs:
         for resource in event.resources:
             profiles[f"lb{event.group}:{resource}"] = str(event.destination)
         if call is not None:
-            self._store.changed(call)
+            self._store.save(call)
 
     def changed(self, call: Call) -> None:
         """Variables or profiles of a call were changed."""
-        self._store.changed(call)
+        self._store.save(call)
 
     async def sync(self) -> None:
         """Write every change now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from functools import partial
 
 from twisted.logger import Logger
 
@@ -39,8 +40,6 @@ class CallStore:
         self._database = database
         self._rows = write_behind
         self._flags = INITIAL | (BYE_ON_TIMEOUT if settings.bye_on_timeout else 0)
-        self._dirty: dict[str, Call] = {}
-        self._misfits = 0
 
     async def load(self) -> list[Call]:
         """The calls that were going on when the last run ended; others' rows are removed."""
@@ -64,29 +63,15 @@ class CallStore:
         return calls
 
     def save(self, call: Call) -> None:
-        """The call has changed so much that it should be written soon."""
-        if self._mode == DELAYED or self._mode == AT_ONCE:
-            self._put(call)
-            if self._mode == AT_ONCE:
-                self._flush()
-
-    def changed(self, call: Call) -> None:
-        """A lesser change: written with the next turn."""
+        """The call has changed; its row is made when it is written."""
+        if self._mode != DELAYED and self._mode != AT_ONCE:
+            return
+        self._put(call)
         if self._mode == AT_ONCE:
-            self.save(call)
-        elif self._mode == DELAYED:
-            self._dirty[call.did] = call
-
-    def turn(self) -> None:
-        """Write lesser changes."""
-        if self._dirty:
-            dirty, self._dirty = self._dirty, {}
-            for call in dirty.values():
-                self._put(call)
+            self._flush()
 
     def remove(self, call: Call) -> None:
         """The call has ended."""
-        self._dirty.pop(call.did, None)
         if call.saved and self._rows is not None:
             call.saved = False
             self._rows.delete((call.number,))
@@ -97,7 +82,6 @@ class CallStore:
         """Write everything now."""
         if self._mode == NEVER or self._rows is None:
             return
-        self._dirty.clear()
         for call in calls:
             self._put(call)
         await self._rows.flush()
@@ -106,16 +90,14 @@ class CallStore:
         callee = call.callee_side()
         if self._rows is None or callee is None or not NO_ACK <= call.state < ENDED:
             return
-        call.caller_side()
         if not fits(call, callee):
-            self._misfits += 1
             self.log.debug("a call is too long for its row", call_id=call.call_id)
             return
         if not call.number:
             number = cookie_number(call.did)
             call.number = secrets.randbits(63) if number is None else number
         call.saved = True
-        self._rows.put((call.number,), to_row(call, callee, self._flags))
+        self._rows.put((call.number,), partial(to_row, call, self._flags))
 
     def _flush(self) -> None:
         if self._rows is not None:
