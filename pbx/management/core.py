@@ -1,0 +1,234 @@
+"""The commands of the PBX itself: version, processes, statistics, log level, status, stop."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from pbx import __version__
+from pbx.commands import CommandFailed
+from pbx.health import overall
+from pbx.interfaces import ICache, ICommands, IDatabase, IReloadable, IStatistics
+from pbx.logs import LOG, LogFilter
+from pbx.sip.address import Address
+
+#: The release whose interface is spoken; its tools read it out of ``version``.
+COMPATIBLE_WITH = "3.6.8"
+
+#: Statistics that tell how much there is now and not how often something happened.
+GAUGES = frozenset(
+    {
+        "timestamp",
+        "active_dialogs",
+        "early_dialogs",
+        "registered_users",
+        "inuse_transactions",
+        "total_size",
+        "used_size",
+        "real_used_size",
+        "max_used_size",
+        "free_size",
+        "fragments",
+    }
+)
+GAUGE_ENDS = ("-users", "-contacts", "-used", "-load", "_pending", "_queued", "_size")
+
+Recipes = Sequence[Sequence[str]]
+
+
+def is_gauge(name: str) -> bool:
+    """Whether ``group:name`` is a present amount (OpenSIPS: non-incremental)."""
+    short = name.partition(":")[2] or name
+    return short in GAUGES or short.endswith(GAUGE_ENDS)
+
+
+@implementer(ICommands)
+class CoreCommands:
+    """What every PBX answers.
+
+    ``parts`` gives everything that was built, ``listeners`` what is really listened on, ``stop``
+    ends the process; ``config`` is the name of the configuration file.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        parts: Callable[[], Sequence[object]],
+        listeners: Callable[[], Sequence[Address]],
+        stop: Callable[[], object],
+        config: str = "",
+        log: LogFilter = LOG,
+    ) -> None:
+        self._clock = clock
+        self._parts = parts
+        self._listeners = listeners
+        self._stop = stop
+        self._config = config
+        self._log = log
+        self._since = clock.seconds()
+        self._baseline: dict[str, int] = {}
+
+    def commands(self) -> Sequence[tuple[str, Recipes, Callable[..., object]]]:
+        """ICommands."""
+        none: Recipes = ((),)
+        return (
+            ("uptime", none, self.uptime),
+            ("version", ((), ("revision",)), self.version),
+            ("pwd", none, self.pwd),
+            ("arg", none, self.arg),
+            ("ps", none, self.ps),
+            ("kill", none, self.kill),
+            ("status", none, self.status),
+            ("reload", none, self.reload),
+            ("reload_routes", none, self.reload),
+            ("log_level", ((), ("level",), ("level", "pid")), self.log_level),
+            ("get_statistics", (("statistics",),), self.get_statistics),
+            ("list_statistics", ((), ("statistics",)), self.list_statistics),
+            ("reset_statistics", (("statistics",),), self.reset_statistics),
+            ("reset_all_statistics", none, self.reset_all_statistics),
+        )
+
+    def uptime(self) -> object:
+        """Since when the PBX runs."""
+        now = self._clock.seconds()
+        return {
+            "Now": time.ctime(now),
+            "Up since": time.ctime(self._since),
+            "Up time": f"{int(now - self._since)} [sec]",
+        }
+
+    def version(self, revision: object = "") -> object:
+        """What runs here; the first words are what tools of OpenSIPS look for."""
+        machine = f"{platform.machine()}/{platform.system().lower()}"
+        name = f"OpenSIPS ({COMPATIBLE_WITH}-compatible pbx/{__version__} ({machine}))"
+        return {"Server": name}
+
+    def pwd(self) -> object:
+        """The working directory."""
+        return {"WD": os.getcwd()}
+
+    def arg(self) -> object:
+        """The command line."""
+        return list(sys.argv)
+
+    def ps(self) -> object:
+        """The one process."""
+        return {"Processes": [{"ID": 0, "PID": os.getpid(), "Type": "pbx"}]}
+
+    def kill(self) -> object:
+        """Stop the PBX: what waits to be written is written first."""
+        self._clock.callLater(0.1, self._stop)
+        return "OK"
+
+    async def reload(self) -> object:
+        """Load the policy and the tables kept in memory again; what cannot be read stays."""
+        faults = []
+        for part in self._parts():
+            if IReloadable.providedBy(part):
+                try:
+                    await IReloadable(part).reload()
+                except Exception as error:
+                    faults.append(str(error))
+        if faults:
+            raise CommandFailed(500, "; ".join(faults))
+        return "OK"
+
+    def status(self) -> object:
+        """Version, listeners, storage, health and how much there is of what."""
+        parts = self._parts()
+        database = next((part for part in parts if IDatabase.providedBy(part)), None)
+        cache = next((part for part in parts if ICache.providedBy(part)), None)
+        found = self._statistics()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "config": self._config,
+            "uptime": int(self._clock.seconds() - self._since),
+            "listeners": [
+                {"transport": at.transport.lower(), "address": at.host, "port": at.port}
+                for at in self._listeners()
+            ],
+            "database": None if database is None else _database(IDatabase(database)),
+            "cache": None if cache is None else {"url": getattr(cache, "url", "memory:")},
+            "counts": {name: value for name, value in sorted(found.items()) if is_gauge(name)},
+            "health": overall(parts).as_json(),
+        }
+
+    def log_level(self, level: object = None, pid: object = None) -> object:
+        """The level of the log, or a new one: -3 to 4, where 3 is normal and 4 is debug."""
+        if level is None:
+            process = {"PID": os.getpid(), "Log level": self._log.level, "Type": "pbx"}
+            return {"Processes": [process]}
+        if pid is not None and str(pid) != str(os.getpid()):
+            raise CommandFailed(404, "Process not found")
+        try:
+            self._log.set_level(int(str(level)))
+        except (ValueError, KeyError):
+            raise CommandFailed(400, "Bad log level: -3, -2, -1, 1, 2, 3 or 4") from None
+        word = "New global log level" if pid is None else "Log level"
+        return {word: self._log.level}
+
+    # Statistics
+
+    def get_statistics(self, statistics: Sequence[object]) -> object:
+        """Numbers by ``group:name``; asked for by ``all``, ``group:``, ``name``, ``group:name``."""
+        found = self._chosen(statistics)
+        if not found:
+            raise CommandFailed(404, "Statistics Not Found")
+        return found
+
+    def list_statistics(self, statistics: Sequence[object] = ("all",)) -> object:
+        """Which of them count up and which tell an amount."""
+        return {
+            name: "non-incremental" if is_gauge(name) else "incremental"
+            for name in self._chosen(statistics)
+        }
+
+    def reset_statistics(self, statistics: Sequence[object]) -> object:
+        """Let counters start from zero; amounts stay."""
+        found = self._chosen(statistics)
+        if not found:
+            raise CommandFailed(404, "Statistics Not Found")
+        for name, value in found.items():
+            if not is_gauge(name):
+                self._baseline[name] = self._baseline.get(name, 0) + value
+        return "OK"
+
+    def reset_all_statistics(self) -> object:
+        """Let all counters start from zero."""
+        return self.reset_statistics(["all"])
+
+    def _chosen(self, statistics: Sequence[object]) -> dict[str, int]:
+        found = self._statistics()
+        chosen: dict[str, int] = {}
+        for wanted in map(str, statistics):
+            chosen.update((name, value) for name, value in found.items() if _asked(wanted, name))
+        return chosen
+
+    def _statistics(self) -> dict[str, int]:
+        found = {"core:timestamp": int(self._clock.seconds() - self._since)}
+        for part in self._parts():
+            if IStatistics.providedBy(part):
+                found.update(IStatistics(part).statistics())
+        for name, value in self._baseline.items():
+            if name in found:
+                found[name] -= value
+        return found
+
+
+def _asked(wanted: str, name: str) -> bool:
+    if wanted == "all":
+        return True
+    if wanted.endswith(":"):
+        return name.startswith(wanted)
+    return name == wanted or name.partition(":")[2] == wanted
+
+
+def _database(database: IDatabase) -> Mapping[str, object]:
+    return {"url": database.url, "available": bool(database.available)}

@@ -1,0 +1,163 @@
+"""Commands of the PBX itself (specification 40, section 3)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from pbx.commands import CommandFailed
+from pbx.interfaces import IHealth, IReloadable, IStatistics
+from pbx.logs import LogFilter
+from pbx.management.core import CoreCommands
+from pbx.sip.address import Address
+
+
+@implementer(IStatistics, IHealth, IReloadable)
+class Counter:
+    """A part that counts, may be unwell and keeps a table."""
+
+    def __init__(self) -> None:
+        self.numbers = {"tm:received_replies": 5, "dialog:active_dialogs": 2}
+        self.word = ("ok", "")
+        self.reloaded = 0
+        self.fault = ""
+
+    def statistics(self) -> Mapping[str, int]:
+        return self.numbers
+
+    def health(self) -> tuple[str, str]:
+        return self.word
+
+    async def reload(self) -> None:
+        if self.fault:
+            raise ValueError(self.fault)
+        self.reloaded += 1
+
+
+class CoreCommandsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000)
+        self.parts = [Counter(), Counter()]
+        self.parts[1].numbers = {}
+        self.stopped: list[float] = []
+        self.log = LogFilter()
+        self.core = CoreCommands(
+            self.clock,
+            lambda: self.parts,
+            lambda: [Address("UDP", "127.0.0.1", 5070)],
+            lambda: self.stopped.append(self.clock.seconds()),
+            "etc/pbx.toml",
+            self.log,
+        )
+
+    def reload(self) -> object:
+        return self.successResultOf(Deferred.fromCoroutine(self.core.reload()))
+
+    def test_version_is_found_by_tools(self) -> None:
+        """`OpenSIPS (d.d.d` at the start (section 2)."""
+        answer: Any = self.core.version()
+        self.assertTrue(re.match(r"OpenSIPS \(\d+\.\d+\.\d+", answer["Server"]))
+
+    def test_uptime(self) -> None:
+        self.clock.advance(65)
+        answer: Any = self.core.uptime()
+        self.assertEqual(answer["Up time"], "65 [sec]")
+        self.assertEqual(set(answer), {"Now", "Up since", "Up time"})
+
+    def test_ps_is_this_process(self) -> None:
+        self.assertEqual(
+            self.core.ps(), {"Processes": [{"ID": 0, "PID": os.getpid(), "Type": "pbx"}]}
+        )
+
+    def test_kill_answers_first(self) -> None:
+        """The answer leaves before the process does."""
+        self.assertEqual(self.core.kill(), "OK")
+        self.assertEqual(self.stopped, [])
+        self.clock.advance(0.2)
+        self.assertEqual(len(self.stopped), 1)
+
+    def test_statistics_by_all_group_and_name(self) -> None:
+        self.clock.advance(7)
+        both = {"tm:received_replies": 5, "dialog:active_dialogs": 2}
+        self.assertEqual(self.core.get_statistics(["all"]), {"core:timestamp": 7, **both})
+        self.assertEqual(self.core.get_statistics(["tm:"]), {"tm:received_replies": 5})
+        self.assertEqual(
+            self.core.get_statistics(["received_replies", "none", "dialog:active_dialogs"]), both
+        )
+
+    def test_unknown_statistics(self) -> None:
+        """404 only when nothing at all was found."""
+        error = self.assertRaises(CommandFailed, self.core.get_statistics, ["none", "tmx:"])
+        self.assertEqual((error.code, error.message), (404, "Statistics Not Found"))
+
+    def test_kind_of_statistics(self) -> None:
+        self.assertEqual(
+            self.core.list_statistics(["tm:", "dialog:"]),
+            {
+                "tm:received_replies": "incremental",
+                "dialog:active_dialogs": "non-incremental",
+            },
+        )
+
+    def test_reset(self) -> None:
+        """Counters start from zero, amounts stay."""
+        self.core.reset_all_statistics()
+        self.parts[0].numbers["tm:received_replies"] = 8
+        self.assertEqual(
+            self.core.get_statistics(["tm:", "active_dialogs"]),
+            {"tm:received_replies": 3, "dialog:active_dialogs": 2},
+        )
+        self.core.reset_statistics(["received_replies"])
+        self.assertEqual(self.core.get_statistics(["tm:"]), {"tm:received_replies": 0})
+
+    def test_log_level(self) -> None:
+        process = {"PID": os.getpid(), "Log level": 3, "Type": "pbx"}
+        self.assertEqual(self.core.log_level(), {"Processes": [process]})
+        self.assertEqual(self.core.log_level("4"), {"New global log level": 4})
+        self.assertEqual(self.log.level, 4)
+        self.assertEqual(self.core.log_level(1, os.getpid()), {"Log level": 1})
+        for level in ("x", 9, "0"):
+            self.assertRaises(CommandFailed, self.core.log_level, level)
+        self.assertRaises(CommandFailed, self.core.log_level, 4, 1)
+        self.assertEqual(self.log.level, 1)
+
+    def test_reload(self) -> None:
+        """Every part that keeps a table."""
+        self.assertEqual(self.reload(), "OK")
+        self.assertEqual([part.reloaded for part in self.parts], [1, 1])
+
+    def test_reload_with_a_fault(self) -> None:
+        """Others are reloaded all the same; the answer tells the fault."""
+        self.parts[0].fault = "etc/routing.py:3: invalid syntax"
+        failure = self.failureResultOf(Deferred.fromCoroutine(self.core.reload()), CommandFailed)
+        self.assertEqual(failure.value.code, 500)
+        self.assertIn("etc/routing.py:3", failure.value.message)
+        self.assertEqual(self.parts[1].reloaded, 1)
+
+    def test_status(self) -> None:
+        self.clock.advance(3)
+        status: Any = self.core.status()
+        self.assertEqual(status["uptime"], 3)
+        self.assertEqual(
+            status["listeners"], [{"transport": "udp", "address": "127.0.0.1", "port": 5070}]
+        )
+        self.assertEqual(status["counts"]["dialog:active_dialogs"], 2)
+        self.assertNotIn("tm:received_replies", status["counts"])
+        self.assertEqual(status["health"], {"status": "ok", "reasons": []})
+
+    def test_health_is_the_worst(self) -> None:
+        self.parts[0].word = ("degraded", "the cache does not answer")
+        self.parts[1].word = ("down", "no listener")
+        status: Any = self.core.status()
+        self.assertEqual(
+            status["health"],
+            {"status": "down", "reasons": ["the cache does not answer", "no listener"]},
+        )
