@@ -60,6 +60,9 @@ class IFlows(Interface):
         ``local`` picks the listener to send from. None: `connect`.
         """
 
+    def prefers_stream(address: Address, size: int) -> bool:
+        """Whether a request of so many bytes should rather go there by TCP (RFC 3261 18.1.1)."""
+
     def connect(address: Address, local: Address | None = None) -> Awaitable[IFlow]:
         """Open a connection, or join one that is being opened. Raises TransportFailed, also for
         WebSocket peers, which nobody can call.
@@ -420,7 +423,15 @@ class IDatabase(Interface):
     """
 
     url: str = Attribute("As configured, without password.")
+    dialect: str = Attribute("sqlite or postgres.")
     available: bool = Attribute("The last operation did not fail for want of the server.")
+    trouble: str = Attribute("Why it is not available, '' when it is.")
+
+    def start() -> Awaitable[Sequence[str]]:
+        """Open it and complete the schema; one line for each thing that was added to a database
+        that was not empty. Fails with DatabaseError, or `pbx.storage.layout.SchemaMismatch` for
+        tables of a version that we do not know.
+        """
 
     def query(sql: str, params: Sequence[object] = ()) -> Awaitable[list[tuple[Any, ...]]]:
         """The rows of a SELECT."""
@@ -435,8 +446,9 @@ class IDatabase(Interface):
         rows: Sequence[Sequence[object]],
         deletes: Sequence[Sequence[object]] = (),
     ) -> Awaitable[None]:
-        """Upsert ``rows`` (values of ``columns``, which include ``key``) and delete by key, in one
-        transaction and one statement each. An empty ``key`` only inserts.
+        """Delete by key and upsert ``rows`` (values of ``columns``, which include ``key``), in one
+        transaction and one statement each. An empty ``key`` only inserts. A row that the database
+        refuses is dropped, counted and logged; the others are written.
         """
 
     def close() -> Awaitable[None]:
@@ -446,11 +458,26 @@ class IDatabase(Interface):
 class IWriteBehind(Interface):
     """Row changes on their way to one table, flushed in batches."""
 
-    def put(key: tuple[object, ...], row: tuple[object, ...]) -> None:
-        """The row as it is now; replaces one that is still waiting."""
+    waiting: int = Attribute("Changes that are not in the database yet.")
+    written: int = Attribute("Changes that are.")
+    dropped: int = Attribute("Rows given up because too many waited.")
+    oldest: float = Attribute("Seconds that the longest waiting change has waited.")
+
+    def put(
+        key: tuple[object, ...], row: tuple[object, ...] | Callable[[], tuple[object, ...]]
+    ) -> None:
+        """The row as it is now; replaces one that is still waiting. A function is called for the
+        row when it is flushed.
+        """
+
+    def insert(row: tuple[object, ...]) -> None:
+        """One more row of a table that only grows."""
 
     def delete(key: tuple[object, ...]) -> None:
         """The row is gone."""
+
+    def stop() -> Awaitable[None]:
+        """Flush what waits, for a limited time, and end."""
 
     def flush() -> Awaitable[None]:
         """Everything that waits now is in the database (or the attempt failed and it waits on)."""

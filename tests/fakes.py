@@ -131,6 +131,9 @@ class FakeFlows:
             return self.flow(address)
         return None
 
+    def prefers_stream(self, address: Address, size: int) -> bool:
+        return address.transport == "UDP" and size > 1300
+
     async def connect(self, address: Address, local: Address | None = None) -> FakeFlow:
         if address in self.refused:
             raise TransportFailed("refused")

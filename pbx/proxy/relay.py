@@ -48,8 +48,6 @@ class ProxySettings:
     """Every provisional response restarts ``fr_inv_timeout`` (RFC 3261 section 16.7, step 2)."""
     server_header: str = "pbx"
     """Server header of responses that the PBX makes itself, empty for none."""
-    udp_max: int = 1300
-    """Requests larger than this many bytes go by TCP where the peer takes it (18.1.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,6 +280,7 @@ class BranchClient:
         "_addresses",
         "_cancelled",
         "_failed_status",
+        "_pinned",
         "_relay",
         "_sent",
         "_timer_c",
@@ -301,6 +300,7 @@ class BranchClient:
         self.transaction: IClientTransaction | None = None
         self._addresses: list[Address] = []
         self._cancelled = False
+        self._pinned = True
         self._failed_status = 408
         self._sent: Address | None = None
         self._timer_c: ITimer | None = None
@@ -326,6 +326,7 @@ class BranchClient:
             self._fail(482)
             return
         addresses = flows.locate(uri)
+        self._pinned = target.behind_nat or bool(uri.transport)
         if addresses is None:
             run(self._resolve(uri), self._located, self._unreachable)
         else:
@@ -358,7 +359,12 @@ class BranchClient:
             copy, _ = self._relay.send_copy(self.branch)
         address = self._addresses.pop(0)
         flows = self._relay.relayer.flows
-        flow = flows.find(address, self.target.socket, size(copy))
+        if not self._pinned and flows.prefers_stream(address, size(copy)):
+            # Large requests go by TCP; over UDP when nobody listens there (18.1.1).
+            self._pinned = True
+            self._addresses.insert(0, address)
+            address = address._replace(transport="TCP")
+        flow = flows.find(address, self.target.socket)
         if flow is None:
             run(self._connect(address), self._connected, self._unreachable)
         else:

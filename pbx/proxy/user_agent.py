@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from pbx.interfaces import IClientTransaction, IClientUser, IFlow, IFlows, ITransactions, IUserAgent
-from pbx.proxy.forward import Forwarder, size
+from pbx.proxy.forward import Forwarder
 from pbx.sip.address import Address
 from pbx.sip.errors import SIPError, TransportFailed
 from pbx.sip.message import Request, Response, response_to
@@ -52,7 +52,7 @@ class UserAgent:
             addresses = await self._flows.resolve(uri)
         response = _made_up(request, 503, "No Way To Next Hop")
         for address in addresses:
-            flow = self._flows.find(address, None, size(request))
+            flow = self._flows.find(address)
             try:
                 if flow is None:
                     flow = await self._flows.connect(address)

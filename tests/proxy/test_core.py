@@ -110,6 +110,30 @@ class ForwardingTests(RelayTestCase):
         self.send(self.invite())
         self.assertEqual(self.one_request(BOB).uri_text, "sip:1002@192.0.2.60;x=1")
 
+    def test_large_request(self) -> None:
+        """18.1.1: by TCP, Via and Record-Route say so."""
+        asked = self.invite()
+        asked.set_body(b"v" * 20000, "application/sdp")
+        self.flows.own = (*self.flows.own, Address("TCP", "192.0.2.1", 5060))
+        self.send(asked)
+        sent = self.one_request(Address("TCP", "192.0.2.60", 5060))
+        self.assertEqual((sent.via.transport, sent.body), ("TCP", b"v" * 20000))
+        self.assertIn("transport=tcp;r2=on", sent.get_list("record-route")[0])
+
+    def test_large_request_to_a_phone_without_tcp(self) -> None:
+        """18.1.1: over UDP when TCP is refused."""
+        asked = self.invite()
+        asked.set_body(b"v" * 20000, "application/sdp")
+        self.flows.refused.add(Address("TCP", "192.0.2.60", 5060))
+        self.assertEqual(self.forwarded(asked).via.transport, "UDP")
+
+    def test_large_request_where_the_transport_is_given(self) -> None:
+        """18.1.1 leaves what a URI names."""
+        asked = self.invite()
+        asked.set_body(b"v" * 20000, "application/sdp")
+        self.relay(Target(URI.parse("sip:1002@192.0.2.60;transport=udp")))
+        self.assertEqual(self.forwarded(asked).via.transport, "UDP")
+
     def test_next_hop_is_ourselves(self) -> None:
         """O3: 482 instead of a loop."""
         self.relay(Target(URI.parse("sip:1002@192.0.2.1")))
@@ -350,7 +374,7 @@ class CancelTests(RelayTestCase):
         async def slow(request: Request, arrival: Arrival) -> Verdict:
             return await thinking
 
-        self.core._policy.route_request = slow  # type: ignore[assignment,method-assign]
+        self.core._policy.route_request = slow  # type: ignore[method-assign]
         self.send(self.invite())
         self.cancel()
         thinking.callback(Relay([TO_BOB]))
