@@ -34,8 +34,9 @@ class SIPError(Exception):
 class MalformedMessage(SIPError):
     """Bytes that are no SIP message, or one that breaks a rule of RFC 3261 section 8.2 or 16.3.
 
-    ``request`` is what could be read of a request, when that is enough to answer it: it has Via,
-    From, To, Call-ID and CSeq. None means that nothing can be said to the sender.
+    ``request`` is what could be read of a request, when that is enough to answer it: its topmost
+    Via is good; other headers may be bad or missing. None means that nothing can be said to the
+    sender.
     """
 
     status = 400

@@ -170,7 +170,7 @@ class Via:
                 raise MalformedMessage("Bad Via")
             transport, _, sent_by = pieces[2].strip(" ").partition(" ")
             parts = [pieces[0].strip(" "), pieces[1].strip(" "), transport]
-        if parts[0].upper() != "SIP" or parts[1] != "2.0":
+        if not (parts[0] and parts[1]) or " " in parts[0]:
             raise MalformedMessage("Bad Via Protocol")
         sent_by = sent_by.strip(" ")
         if " " in sent_by:

@@ -383,7 +383,7 @@ def response_to(
             lines.append(line)
         elif name == "to":
             names.append(name)
-            if to_tag and status != 100 and request.to.tag is None:
+            if to_tag and status != 100 and _untagged(request):
                 line = f"{line};tag={to_tag}"
             lines.append(line)
         elif name == "timestamp" and status == 100:
@@ -398,8 +398,17 @@ def response_to(
     return Response(status, reason or reason_phrase(status), names, lines, body)
 
 
+def _untagged(request: Request) -> bool:
+    """Whether To can take a tag; one that cannot be read is echoed as it came."""
+    try:
+        return request.to.tag is None
+    except MalformedMessage:
+        return False
+
+
 def _value(line: str) -> str:
-    value = line[line.index(":") + 1 :].strip(" \t")
+    # Malformed lines without a colon give "".
+    value = line.partition(":")[2].strip(" \t")
     return unfold(value) if "\n" in value else value
 
 
