@@ -52,7 +52,7 @@ class NameAddr:
             # addr-spec form: all parameters belong to the header (20.10).
             inner, right, params = text.partition(";")
             right = ">"
-            if "?" in inner or "," in inner:
+            if "?" in inner or "," in inner or '"' in inner:
                 raise MalformedMessage("Bad Addr-Spec")
         if not right:
             raise MalformedMessage("Missing >")
@@ -177,8 +177,6 @@ class Via:
             # White space around the colon is legal and rare.
             host, colon, port_text = sent_by.partition(":")
             sent_by = f"{host.rstrip(' ')}{colon}{port_text.lstrip(' ')}"
-        if ";;" in params and '"' not in params:
-            raise MalformedMessage("Bad Via Parameters")
         try:
             host, port = split_host_port(sent_by)
         except MalformedURI:

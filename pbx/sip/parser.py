@@ -73,6 +73,9 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
         message.require_core()
     except MalformedMessage as error:
         raise malformed(message, error.reason) from None
+    via = str(message.via)
+    if ";;" in via and '"' not in via:
+        raise malformed(message, "Empty Via Parameter")
     return message
 
 
