@@ -1,0 +1,350 @@
+"""The registrar: REGISTER in, targets out (RFC 3261 section 10, RFC 3327, RFC 5626, RFC 5627)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from os import urandom
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pbx.events import FlowClosed, Registered, Unregistered
+from pbx.interfaces import (
+    ICache,
+    ICommands,
+    IDatabase,
+    IDomains,
+    IEvents,
+    IFlows,
+    IRegistrar,
+    IStartable,
+    IStatistics,
+    ITimers,
+    IWriteBehind,
+)
+from pbx.services.registrar.answer import Answers
+from pbx.services.registrar.commands import RegistrarCommands, shown
+from pbx.services.registrar.gruu import PREFIX, TemporaryGRUUs, same_instance
+from pbx.services.registrar.location import Binding, Location, Record
+from pbx.services.registrar.lookup import accepting, make_targets, of_instance, target_of
+from pbx.services.registrar.registration import Reader, method_bit
+from pbx.services.registrar.save import Saver
+from pbx.services.registrar.settings import RegistrarSettings
+from pbx.services.registrar.store import SELECT, Rows
+from pbx.sip.address import Address
+from pbx.sip.message import Request
+from pbx.sip.uri import URI
+from pbx.verdicts import Arrival, Reply, Target
+
+_SECRET: Final = "gruu_secret"
+
+
+@implementer(IRegistrar, IStartable, ICommands, IStatistics)
+class Registrar:
+    """Bindings in memory; changes go to ``write_behind``, which fills the ``location`` table.
+
+    ``write_behind`` is made for ``LOCATION_KEY`` and ``LOCATION_COLUMNS``.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: RegistrarSettings,
+        database: IDatabase,
+        write_behind: IWriteBehind,
+        cache: ICache | None,
+        domains: IDomains,
+        flows: IFlows,
+        events: IEvents,
+        clock: IReactorTime,
+        timers: ITimers,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._rows = Rows(settings.use_domain, settings.case_sensitive, "")
+        self._domains = domains
+        self._flows = flows
+        self._events = events
+        self._clock = clock
+        self._write_behind = write_behind if settings.db_mode else None
+        self._write_through = settings.db_mode in (1, 3)
+        self._cache = cache if settings.contact_cache else None
+        self._own_sockets: frozenset[Address] = frozenset()
+        self.gruus = TemporaryGRUUs(urandom(32))
+        self.location = Location(clock, timers, self._expired)
+        self.expired = 0
+        self._reader = Reader(settings, domains)
+        self._answers = Answers(settings, self.location, clock)
+        self._answers.gruus = self.gruus
+        self._saver = Saver(settings, self._reader, self.location, self._answers, clock, self)
+        self._commands = RegistrarCommands(self, settings)
+
+    # IStartable
+
+    async def start(self) -> None:
+        """Read the bindings that are still valid and the secret of temporary GRUUs."""
+        if self._settings.db_mode:
+            await self._load()
+        await self._load_secret()
+        self._events.subscribe(FlowClosed, self._flow_closed)
+
+    async def stop(self) -> None:
+        """Write what is not written yet."""
+        self._events.unsubscribe(FlowClosed, self._flow_closed)
+        self.location.stop()
+        if self._write_behind is not None:
+            await self._write_behind.flush()
+
+    async def _load(self) -> None:
+        now = int(self._clock.seconds())
+        await self._database.execute(
+            "DELETE FROM location WHERE expires <> 0 AND expires <= ?", (now,)
+        )
+        names = self._domains.names()
+        self._rows = Rows(
+            self._settings.use_domain, self._settings.case_sensitive, names[0] if names else ""
+        )
+        grace = now + self._settings.restart_grace
+        bad = 0
+        for row in await self._database.query(f"{SELECT} ORDER BY contact_id"):
+            try:
+                binding = self._rows.binding_of(row)
+            except ValueError:
+                bad += 1
+                continue
+            if binding.flow_required and (binding.expires > grace or not binding.expires):
+                # Its connection died with the process; the phone will be back soon or never.
+                binding.expires = grace
+            if binding.instance:
+                self.location.index(binding)
+            self.location.add(binding)
+        if bad:
+            self.log.warn("{count} rows of location make no sense and are left alone", count=bad)
+
+    async def _load_secret(self) -> None:
+        rows = await self._database.query("SELECT value FROM pbx_state WHERE name = ?", (_SECRET,))
+        try:
+            secret = bytes.fromhex(rows[0][0]) if rows else b""
+        except (TypeError, ValueError):
+            secret = b""
+        if not 16 <= len(secret) <= 64:
+            secret = urandom(32)
+            row = (_SECRET, secret.hex())
+            await self._database.write("pbx_state", ("name",), ("name", "value"), [row])
+        self.gruus = self._answers.gruus = TemporaryGRUUs(secret)
+
+    # IRegistrar
+
+    async def save(self, request: Request, arrival: Arrival) -> Reply:
+        """Do an authenticated REGISTER."""
+        reply = self._saver.save(request, arrival)
+        if self._write_through and reply.status == 200 and self._write_behind is not None:
+            await self._write_behind.flush()
+        return reply
+
+    def lookup(self, uri: URI, method: str = "") -> Sequence[Target]:
+        """Where to reach an address of record or GRUU, best first."""
+        if uri.params and "gr" in uri.params:
+            return self._lookup_gruu(uri, method)
+        record = self.location.records.get(self._reader.aor(uri))
+        if record is None:
+            return ()
+        targets = record.targets
+        if targets is None:
+            targets = self._make_targets(record)
+        if not method:
+            return targets
+        return accepting(targets, record.masks, method_bit(method))
+
+    def _make_targets(self, record: Record) -> tuple[Target, ...]:
+        return make_targets(record, self._settings.desc_time_order, self._is_listener)
+
+    def _lookup_gruu(self, uri: URI, method: str) -> Sequence[Target]:
+        bit = method_bit(method)
+        found = Record("")
+        found.bindings = [
+            binding
+            for binding in self._bindings_of_gruu(uri)
+            if not method or binding.methods is None or binding.methods & bit
+        ]
+        return self._make_targets(found)
+
+    def _bindings_of_gruu(self, uri: URI) -> Sequence[Binding]:
+        gr = uri.params.get("gr") or ""
+        if uri.user.startswith(PREFIX):
+            binding = self.location.by_id(self.gruus.contact_id(uri.user))
+            if binding is None or not self.gruus.is_valid(uri.user, binding.call_id):
+                return ()
+            record = self.location.get(binding.aor)
+            gr = binding.instance
+        else:
+            record = self.location.get(self._reader.aor(uri))
+        if record is None or not gr:
+            return ()
+        return of_instance(
+            [b for b in record.bindings if b.instance and same_instance(gr, b.instance)]
+        )
+
+    def _is_listener(self, address: Address) -> bool:
+        if address not in self._own_sockets:
+            self._own_sockets = frozenset(self._flows.listeners())
+        return address in self._own_sockets
+
+    def is_registered(self, uri: URI) -> bool:
+        """Whether there is any binding that can be reached, whatever methods it accepts."""
+        if uri.params and "gr" in uri.params:
+            return any(binding.reachable for binding in self._bindings_of_gruu(uri))
+        record = self.location.get(self._reader.aor(uri))
+        return record is not None and any(binding.reachable for binding in record.bindings)
+
+    def bindings(self, aor: str = "") -> Sequence[Mapping[str, Any]]:
+        """All bindings (of one AOR) as the management interface shows them, with their ``AOR``."""
+        now = self._clock.seconds()
+        record = self.location.get(aor) if aor else None
+        of_one = record.bindings if record is not None else ()
+        found: Iterable[Binding] = of_one if aor else self.location.all()
+        synced = self.synced_before
+        return [{"AOR": binding.aor, **shown(binding, now, synced)} for binding in found]
+
+    def remove(self, aor: str, contact: str = "") -> int:
+        """Remove the bindings of an AOR, or one; how many there were."""
+        record = self.location.get(aor)
+        if record is None:
+            return 0
+        gone = [b for b in record.bindings if not contact or b.contact == contact]
+        for binding in gone:
+            self.removed(binding, "admin")
+        return len(gone)
+
+    def pingable(self) -> Iterable[tuple[str, Target]]:
+        """AOR and target of every binding behind a NAT; new ones meanwhile come next time."""
+        for record in list(self.location.records.values()):
+            # Not kept in the record: most of these are pinged for hours and never called.
+            for binding in tuple(record.bindings):
+                if binding.cflags and binding.reachable:
+                    target = target_of(binding, self._is_listener)
+                    if target is not None:
+                        yield record.aor, target
+
+    # What happens to bindings: called by the saver, the commands and the expiry
+
+    def added(self, binding: Binding, expires: int) -> None:
+        """A new binding is in the location table."""
+        self._write(binding)
+        if self._events.wanted(Registered):
+            self._events.publish(
+                Registered(binding.aor, binding.contact, expires, binding.flow, True)
+            )
+
+    def refreshed(self, binding: Binding, expires: int) -> None:
+        """A binding was refreshed."""
+        self._write(binding)
+        if self._events.wanted(Registered):
+            self._events.publish(
+                Registered(binding.aor, binding.contact, expires, binding.flow, False)
+            )
+
+    def removed(self, binding: Binding, reason: str) -> None:
+        """Take a binding out of the location table."""
+        self.location.remove(binding)
+        if self._write_behind is not None:
+            self._write_behind.delete((binding.contact_id,))
+        if self._cache is not None and reason != "replaced":
+            self.cache_contact(_cache_key(binding.aor), binding.aor)
+        if self._events.wanted(Unregistered):
+            self._events.publish(Unregistered(binding.aor, binding.contact, reason))
+
+    def cache_contact(self, key: str, aor: str) -> None:
+        """Tell the cache the contact that was refreshed last, or that there is none (O12)."""
+        if self._cache is None:
+            return
+        record = self.location.get(aor)
+        if record is None:
+            self._cache.delete(key)
+            return
+        newest = max(record.bindings, key=lambda b: (b.last_modified, b.contact_id))
+        left = max(newest.expires - self._clock.seconds(), 1.0) if newest.expires else None
+        self._cache.set(key, newest.contact, left)
+
+    @property
+    def caching(self) -> bool:
+        """Whether contacts go to the cache."""
+        return self._cache is not None
+
+    def _write(self, binding: Binding) -> None:
+        if self._write_behind is not None:
+            self._write_behind.put((binding.contact_id,), partial(self._rows.row_of, binding))
+
+    def _expired(self, binding: Binding) -> None:
+        self.expired += 1
+        self.removed(binding, "expired")
+
+    def _flow_closed(self, event: FlowClosed) -> None:
+        for binding in self.location.unbind_all(event.flow):
+            if binding.flow_required:
+                self.removed(binding, "flow")
+
+    # Management
+
+    def now(self) -> float:
+        """Time of the clock."""
+        return self._clock.seconds()
+
+    @property
+    def synced_before(self) -> float:
+        """Bindings last changed before this time are in the database."""
+        if self._write_behind is None:
+            return 0.0
+        return self._clock.seconds() + (1.0 if self._write_through else -1.5)
+
+    async def write_all(self, aor: str = "") -> None:
+        """Write the bindings of an AOR, or all, whether they changed or not."""
+        record = self.location.get(aor) if aor else None
+        of_one = record.bindings if record is not None else ()
+        for binding in of_one if aor else self.location.all():
+            self._write(binding)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """What waits to be written is written."""
+        if self._write_behind is not None:
+            await self._write_behind.flush()
+
+    def save_by_hand(self, binding: Binding, expires: int) -> None:
+        """A binding that no REGISTER made; replaces one with the same Contact."""
+        record = self.location.get(binding.aor)
+        for old in list(record.bindings) if record is not None else ():
+            if old.contact == binding.contact:
+                self.removed(old, "replaced")
+        self.location.add(binding)
+        self.added(binding, expires)
+
+    def commands(
+        self,
+    ) -> Sequence[tuple[str, Sequence[Sequence[str]], Callable[..., object]]]:
+        """The ``ul_`` commands."""
+        return self._commands.table()
+
+    def statistics(self) -> Mapping[str, int]:
+        """Groups ``usrloc`` and ``registrar``."""
+        users = len(self.location.records)
+        return {
+            "usrloc:registered_users": users,
+            "usrloc:location-users": users,
+            "usrloc:location-contacts": self.location.contacts,
+            "usrloc:location-expires": self.expired,
+            "registrar:max_expires": self._settings.max_expires,
+            "registrar:max_contacts": self._settings.max_contacts,
+            "registrar:default_expire": self._settings.default_expires,
+            "registrar:accepted_registrations": self._saver.accepted,
+            "registrar:rejected_registrations": self._saver.rejected,
+        }
+
+
+def _cache_key(aor: str) -> str:
+    user, _, host = aor.rpartition("@")
+    return f"{host}:{user}"
