@@ -28,7 +28,7 @@ def parse(data: bytes, limits: Limits = DEFAULT) -> Message:
     if data[:1] == b"\r" or data[:1] == b"\n":
         data = data.lstrip(b"\r\n")
     head, blank, body = data.partition(_BLANK)
-    message = parse_head(head, limits)
+    message = parse_head(head if blank else head.removesuffix(b"\r\n"), limits)
     if not blank:
         raise malformed(message, "Missing Empty Line")
     if len(data) > limits.message:
