@@ -1,0 +1,74 @@
+"""How a database or cache is: counters, and one log line when it fails and when it is back."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from pbx.storage.errors import DatabaseError
+
+
+class Condition:
+    """Health of one backend. ``trouble`` says why it is not available, "" when it is."""
+
+    log = Logger()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.available = True
+        self.trouble = ""
+        self.queries = 0
+        self.failures = 0
+        self.slow = 0
+        self.rows_written = 0
+        self.rows_dropped = 0
+
+    def worked(self) -> None:
+        """An operation came through."""
+        if not self.available:
+            self.available = True
+            self.trouble = ""
+            self.log.info("{name} is available again", name=self.name)
+
+    def failed(self, error: DatabaseError) -> None:
+        """An operation failed; one that was refused says nothing about the server."""
+        self.failures += 1
+        if error.refused:
+            return
+        if self.available or self.trouble != error.message:
+            self.log.error("{name} fails: {why}", name=self.name, why=error.message)
+        self.available = False
+        self.trouble = error.message
+
+    def row_dropped(self, table: str, row: object, error: DatabaseError) -> None:
+        """A row that the database does not take is given up."""
+        self.rows_dropped += 1
+        self.log.error(
+            "{name} refuses a row of {table}: {why}; dropped: {row}",
+            name=self.name,
+            table=table,
+            why=error.message,
+            row=_shown(row),
+        )
+
+    def health(self) -> tuple[str, str]:
+        """For `IHealth`: calls go on without the server."""
+        if self.available:
+            return "ok", ""
+        return "degraded", f"{self.name}: {self.trouble}"
+
+    def counts(self, prefix: str) -> dict[str, int]:
+        """Counters by name."""
+        return {
+            f"{prefix}:available": int(self.available),
+            f"{prefix}:queries": self.queries,
+            f"{prefix}:failures": self.failures,
+            f"{prefix}:slow_queries": self.slow,
+            f"{prefix}:rows_written": self.rows_written,
+            f"{prefix}:rows_dropped": self.rows_dropped,
+        }
+
+
+def _shown(row: object) -> str:
+    """The first columns of a row, which hold its key; never a whole body."""
+    values = row if isinstance(row, tuple) else (row,)
+    return ", ".join(repr(value)[:60] for value in values[:4])
