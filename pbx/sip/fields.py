@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pbx.sip.errors import MalformedMessage, MalformedURI
-from pbx.sip.params import EMPTY, Params, is_token, quote, split_outside, unquote
+from pbx.sip.params import EMPTY, Params, is_closed, is_token, quote, split_outside, unquote
 from pbx.sip.uri import URI, join_host_port, split_host_port
 
 
@@ -63,6 +63,8 @@ class NameAddr:
             params = params[1:].lstrip(" \t")
         elif params and left >= 0:
             raise MalformedMessage("Text After Name-Addr")
+        if params and not is_closed(params):
+            raise MalformedMessage("Bad Parameters")
         self._params_text = params
         return self
 
@@ -177,6 +179,8 @@ class Via:
             # White space around the colon is legal and rare.
             host, colon, port_text = sent_by.partition(":")
             sent_by = f"{host.rstrip(' ')}{colon}{port_text.lstrip(' ')}"
+        if not is_closed(params):
+            raise MalformedMessage("Bad Via Parameters")
         try:
             host, port = split_host_port(sent_by)
         except MalformedURI:

@@ -69,6 +69,26 @@ def split_outside(text: str, separator: str) -> list[str]:
     return [part for part in (part.strip(" \t") for part in parts) if part]
 
 
+def is_closed(text: str) -> bool:
+    """Whether quotes are closed and angle brackets stand in quotes only.
+
+    What is appended to other parameters would not be one of its own.
+    """
+    if '"' not in text:
+        return "<" not in text and ">" not in text
+    quoted = escaped = False
+    for char in text:
+        if escaped:
+            escaped = False
+        elif char == '"':
+            quoted = not quoted
+        elif quoted:
+            escaped = char == "\\"
+        elif char in "<>":
+            return False
+    return not quoted
+
+
 class Params:
     """Parameters in their order; names compare without regard to case. Immutable.
 
