@@ -40,10 +40,10 @@ class Options(usage.Options):
     """The command line behind ``twistd pbx``."""
 
     synopsis = "[options]"
-    optParameters = [  # noqa: N815
+    optParameters = [
         ["config", "c", "etc/pbx.toml", "The configuration file."],
     ]
-    optFlags = [  # noqa: N815
+    optFlags = [
         ["check", None, "Check configuration and policy, then exit; nothing is bound or written."],
         ["reference", None, "Print every setting with type, default and meaning, then exit."],
     ]

@@ -1,0 +1,182 @@
+"""The HTTP site: listeners, limits, and resources that others put on it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLContextFactory,
+    IReactorSSL,
+    IReactorTCP,
+)
+from twisted.logger import Logger
+from twisted.web import resource, server
+from zope.interface import implementer
+
+from pbx.config import ConfigError
+from pbx.interfaces import IStartable
+from pbx.sip.address import Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTPSettings:
+    """The ``[http]`` table."""
+
+    listen: tuple[str, ...] = ("tcp:127.0.0.1:8888", "tls:0.0.0.0:8443")
+    """Where HTTP is spoken: tcp: or tls:, address, port; IPv6 in brackets. A tls: listener needs
+    the certificate of ``[tls]`` and is left out without one."""
+    max_body: int = 1 << 20
+    """Bytes of a request body; a larger one is answered with 413."""
+    idle_timeout: float = 60.0
+    """Seconds until a connection without a request is closed."""
+
+    def __post_init__(self) -> None:
+        for text in self.listen:
+            parse_listener(text)
+
+
+def parse_listener(text: str) -> Address:
+    """``tcp:127.0.0.1:8888`` as an address. Raises ValueError."""
+    kind, _, rest = text.partition(":")
+    host, colon, port = rest.rpartition(":")
+    good = port.isascii() and port.isdigit() and int(port) < 65536
+    bracketed = host.startswith("[") and host.endswith("]")
+    if kind not in ("tcp", "tls") or not colon or not host or not good:
+        raise ValueError(f'listen: expected "tcp:ADDRESS:PORT" or "tls:...", not {text!r}')
+    if ":" in host and not bracketed:
+        raise ValueError(f'listen: write the IPv6 address in brackets: "{kind}:[{host}]:{port}"')
+    return Address(kind.upper(), host.strip("[]"), int(port))
+
+
+class Reactor(IReactorTCP, IReactorSSL):
+    """What the site needs of the reactor."""
+
+
+class LimitedRequest(server.Request):
+    """A request whose body is bounded."""
+
+    refused = False
+    received = 0
+
+    def gotLength(self, length: int | None) -> None:
+        """The Content-Length, None for a chunked body."""
+        if length is not None and length > self._limit():
+            self.content = io.BytesIO()
+            self._refuse()
+            return
+        super().gotLength(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """A part of the body."""
+        self.received += len(data)
+        if not self.refused and self.received > self._limit():
+            self._refuse()
+        if not self.refused:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """The whole request is here."""
+        if not self.refused:
+            super().requestReceived(command, path, version)
+
+    def _limit(self) -> int:
+        site = self.site
+        return site.max_body if isinstance(site, LimitedSite) else 0
+
+    def _refuse(self) -> None:
+        self.refused = True
+        channel = self.channel
+        if channel is not None:
+            channel.write(
+                b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            channel.loseConnection()
+
+
+class LimitedSite(server.Site):
+    """`twisted.web`'s site with a limit on bodies, and without a log line per request."""
+
+    requestFactory = LimitedRequest
+    noisy = False
+
+    def __init__(self, root: resource.Resource, max_body: int, idle_timeout: float) -> None:
+        self.max_body = max_body
+        super().__init__(root, timeout=idle_timeout)
+
+    def log(self, request: object) -> None:
+        """Nothing: who wants an access log has a proxy before us."""
+
+
+@implementer(IStartable)
+class Site:
+    """Listens when started; `put` resources on it before or after.
+
+    ``tls`` is asked at start for what a tls: listener needs; None means there is no certificate.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: HTTPSettings,
+        reactor: Reactor,
+        tls: Callable[[], IOpenSSLContextFactory | None] = lambda: None,
+    ) -> None:
+        try:
+            self._listen = [parse_listener(text) for text in settings.listen]
+        except ValueError as error:
+            raise ConfigError(f"[http] {error}") from None
+        self._reactor = reactor
+        self._tls = tls
+        self._root = resource.Resource()
+        self.factory = LimitedSite(self._root, settings.max_body, settings.idle_timeout)
+        self._ports: list[tuple[Address, IListeningPort]] = []
+
+    def put(self, path: str, page: resource.IResource) -> None:
+        """Serve a page, with all below it, at a path of one segment; "/" is the front page."""
+        self._root.putChild(path.strip("/").encode(), page)
+
+    def listeners(self) -> Sequence[Address]:
+        """What is listened on, with the ports that were really bound."""
+        return [
+            Address(at.transport, at.host, port.getHost().port)  # type: ignore[attr-defined]
+            for at, port in self._ports
+        ]
+
+    def url(self) -> str:
+        """Where a browser on this host finds the site, https first; "" when nowhere."""
+        found = sorted(self.listeners(), key=lambda at: at.transport != "TLS")
+        if not found:
+            return ""
+        scheme = "https" if found[0].transport == "TLS" else "http"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(found[0].host, found[0].host)
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{found[0].port}/"
+
+    async def start(self) -> None:
+        """Listen. Raises CannotListenError."""
+        context = None
+        if any(at.transport == "TLS" for at in self._listen):
+            context = self._tls()
+        factory = cast(Any, self.factory)
+        for at in self._listen:
+            if at.transport == "TCP":
+                port = self._reactor.listenTCP(at.port, factory, interface=at.host)
+            elif context is not None:
+                port = self._reactor.listenSSL(at.port, factory, context, interface=at.host)
+            else:
+                self.log.info("no certificate: {at} is left out", at=f"tls:{at.host}:{at.port}")
+                continue
+            self._ports.append((at, port))
+        for at in self.listeners():
+            self.log.info("HTTP at {at}", at=f"{at.transport.lower()}:{at.host}:{at.port}")
+
+    async def stop(self) -> None:
+        """Close the listeners."""
+        ports, self._ports = self._ports, []
+        for _, port in ports:
+            await maybeDeferred(port.stopListening)
