@@ -26,13 +26,13 @@ class Outcome:
         return self.failed == 0 and self.retransmitted == 0
 
 
-def users_file(path: Path, users: int, domain: str, password: str, callee_shift: int) -> None:
-    """Fields for the scenarios: user, domain, authentication, callee."""
+def users_file(path: Path, users: int, domain: str, password: str, reached_at: str) -> None:
+    """Fields for the scenarios: user, domain, authentication, callee, where it is reached."""
     lines = ["SEQUENTIAL"]
     for at in range(users):
-        user, callee = f"u{at:06d}", f"u{(at + callee_shift) % users:06d}"
+        user, callee = f"u{at:06d}", f"u{(at + users // 2) % users:06d}"
         auth = f"[authentication username={user} password={password}]"
-        lines.append(f"{user};{domain};{auth};{callee}")
+        lines.append(f"{user};{domain};{auth};{callee};{reached_at}")
     path.write_text("\n".join(lines) + "\n")
 
 

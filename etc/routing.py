@@ -153,7 +153,7 @@ class Policy:
             return Relay(contacts, account=request.method == "INVITE")
         if self.registrar.is_registered(uri):
             return Reply(405)
-        if not self.auth.knows(uri.aor):
+        if not self.auth.knows(uri):
             return Reply(404)
         if request.method == "MESSAGE" and self.silo:
             return await self.silo.store(request, arrival)

@@ -242,6 +242,10 @@ class IDomains(Interface):
     def is_local(host: str) -> bool:
         """Case does not matter."""
 
+    def canonical(host: str) -> str:
+        """The domain that users are kept under when they are addressed at this host: the default
+        domain for our own addresses, else the host in lower case."""
+
     def names() -> Sequence[str]:
         """All of them, the default domain first."""
 
@@ -261,8 +265,8 @@ class IAuthenticator(Interface):
         answer: a challenge (401 for REGISTER, 407), 403, 400, or 500 without a database.
         """
 
-    def knows(aor: str) -> bool:
-        """Whether there is such a subscriber, as far as known in memory."""
+    def knows(uri: URI) -> bool:
+        """Whether there is such a subscriber."""
 
     def is_own_realm(realm: str) -> bool:
         """Whether credentials for this realm are meant for us and not to be passed on."""
@@ -419,7 +423,7 @@ class IMessageSilo(Interface):
 class IDatabase(Interface):
     """A database with OpenSIPS's tables. SQL is written with ``?`` placeholders.
 
-    Every method gives a Deferred; failures are `pbx.storage.errors.DatabaseError`.
+    Every method gives a Deferred; failures are `pbx.errors.DatabaseError`.
     """
 
     url: str = Attribute("As configured, without password.")

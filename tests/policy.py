@@ -44,6 +44,9 @@ class FakeDomains:
     def is_local(self, host: str) -> bool:
         return host == "pbx.test"
 
+    def canonical(self, host: str) -> str:
+        return host
+
     def names(self) -> Sequence[str]:
         return ("pbx.test",)
 
@@ -68,8 +71,8 @@ class FakeAuthenticator:
         self.asked += 1
         return self.answer
 
-    def knows(self, aor: str) -> bool:
-        return aor in self.users
+    def knows(self, uri: URI) -> bool:
+        return uri.aor in self.users
 
     def is_own_realm(self, realm: str) -> bool:
         return realm == "pbx.test"

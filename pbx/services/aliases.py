@@ -1,0 +1,56 @@
+"""Aliases: the ``dbaliases`` table, a dialled address and the one that it stands for."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pbx.events import TableChanged
+from pbx.interfaces import IAliases, IDatabase, IEvents, IReloadable, IStartable
+from pbx.sip.uri import URI
+
+
+@implementer(IAliases, IStartable, IReloadable)
+class Aliases:
+    """Kept in memory; changes of the table by others are noticed."""
+
+    log = Logger()
+
+    def __init__(self, database: IDatabase, events: IEvents) -> None:
+        self._database = database
+        self._targets: dict[tuple[str, str], tuple[str, str]] = {}
+        events.subscribe(TableChanged, self._table_changed)
+
+    def resolve(self, uri: URI) -> URI:
+        """The URI that it stands for, or the same one; URI parameters are kept."""
+        if not self._targets:
+            return uri
+        target = self._targets.get((uri.user, uri.host))
+        if target is None:
+            return uri
+        user, host = target
+        return uri.replace(user=user, host=host, port=uri.port if host == uri.host else None)
+
+    async def start(self) -> None:
+        """Read the table."""
+        await self.reload()
+
+    async def stop(self) -> None:
+        """Nothing is kept anywhere else."""
+
+    async def reload(self) -> None:
+        """Read the table again."""
+        rows = await self._database.query(
+            "SELECT alias_username, alias_domain, username, domain FROM dbaliases"
+        )
+        self._targets = {
+            (str(alias), str(domain).lower()): (str(user), str(host).lower())
+            for alias, domain, user, host in rows
+        }
+
+    def _table_changed(self, event: TableChanged) -> None:
+        if event.table == "dbaliases":
+            Deferred.fromCoroutine(self.reload()).addErrback(
+                lambda failure: self.log.failure("the aliases were not read", failure=failure)
+            )

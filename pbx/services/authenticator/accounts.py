@@ -1,0 +1,169 @@
+"""The subscribers in memory, read page by page so that nothing else has to wait."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from pbx.errors import DatabaseError
+from pbx.interfaces import IDatabase
+from pbx.services.authenticator.settings import AuthenticatorSettings
+from pbx.sip.digest import make_ha1
+
+#: Rows that are taken over in one turn of the reactor: a few milliseconds.
+PAGE = 2000
+_HASH_COLUMNS = {"MD5": "ha1", "SHA-256": "ha1_sha256", "SHA-512-256": "ha1_sha512t256"}
+
+
+class Account:
+    """One subscriber. ``hashes`` are the HA1s that the table brings, by algorithm."""
+
+    __slots__ = ("_ha1", "_realm", "domain", "hashes", "password", "username")
+
+    def __init__(
+        self, username: str, domain: str, password: str, hashes: tuple[tuple[str, str], ...]
+    ) -> None:
+        self.username = username
+        self.domain = domain
+        self.password = password
+        self.hashes = hashes
+        self._realm = ""
+        self._ha1: dict[str, str] | None = None
+
+    def has(self, algorithm: str) -> bool:
+        """Whether credentials of this algorithm can be checked."""
+        return bool(self.password) or any(name == algorithm for name, _ in self.hashes)
+
+    def ha1(self, algorithm: str, realm: str) -> str:
+        """HA1 for this realm, "" when there is nothing to make it from."""
+        known = self._ha1
+        if known is None or self._realm != realm:
+            known = self._ha1 = {}
+            self._realm = realm
+        found = known.get(algorithm)
+        if found is None:
+            if self.password:
+                found = make_ha1(algorithm, self.username, realm, self.password)
+            else:
+                found = dict(self.hashes).get(algorithm, "")
+            known[algorithm] = found
+        return found
+
+    def same(self, other: Account) -> bool:
+        """Whether the rows say the same."""
+        return self.password == other.password and self.hashes == other.hashes
+
+
+class Accounts:
+    """All subscribers by user and domain."""
+
+    def __init__(
+        self, settings: AuthenticatorSettings, database: IDatabase, clock: IReactorTime
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._clock = clock
+        self._by_name: dict[str, Account] = {}
+        self._identities: frozenset[str] = frozenset()
+        self._reading: Deferred[None] | None = None
+        self._again = False
+        self.offered: Sequence[str] = settings.algorithms
+        #: For users that there are not, so that checking takes as long.
+        self.nobody = Account("", "", secrets.token_hex(16), ())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def find(self, user: str, domain: str) -> Account | None:
+        """The account of a user."""
+        return self._by_name.get(f"{user}@{domain}" if self._settings.use_domain else user)
+
+    def may_be(self, user: str, domain: str, identity: str) -> bool:
+        """Whether a login may call itself so: its own name, or what the ``uri`` table says."""
+        if user.lower() == identity.lower():
+            return True
+        return f"{user}@{domain}/{identity}" in self._identities
+
+    async def read(self) -> None:
+        """Read everything again; calls that come meanwhile read once more afterwards."""
+        if self._reading is not None:
+            self._again = True
+            return
+        self._reading = Deferred()
+        try:
+            self._again = True
+            while self._again:
+                self._again = False
+                await self._read_all()
+        finally:
+            self._reading = None
+
+    async def _read_all(self) -> None:
+        columns = await self._hash_columns()
+        sql = (
+            f"SELECT id, username, domain, {', '.join([self._settings.password_column, *columns])}"
+            " FROM subscriber WHERE id > ? ORDER BY id LIMIT ?"
+        )
+        fresh: dict[str, Account] = {}
+        last = -1
+        while True:
+            rows = await self._database.query(sql, (last, PAGE))
+            for row in rows:
+                self._take(fresh, row, columns)
+            if len(rows) < PAGE:
+                break
+            last = rows[-1][0]
+            await deferLater(self._clock, 0)
+        if self._settings.use_uri_table:
+            self._identities = frozenset(
+                f"{user}@{str(domain).lower()}/{identity}"
+                for user, domain, identity in await self._database.query(
+                    "SELECT username, domain, uri_user FROM uri"
+                )
+            )
+        self._by_name = fresh
+        self.offered = [
+            name
+            for name in self._settings.algorithms
+            if all(account.has(name) for account in fresh.values())
+        ] or ("MD5",)
+
+    async def _hash_columns(self) -> list[str]:
+        """Those of the hash columns that this generation of the table has."""
+        have: list[str] = []
+        for column in _HASH_COLUMNS.values():
+            if await self._has_column(column):
+                have.append(column)
+        return have
+
+    async def _has_column(self, column: str) -> bool:
+        try:
+            await self._database.query(f"SELECT {column} FROM subscriber WHERE id < 0")
+        except DatabaseError as error:
+            if error.refused:
+                return False
+            raise
+        return True
+
+    def _take(
+        self, fresh: dict[str, Account], row: Sequence[object], columns: Sequence[str]
+    ) -> None:
+        user, domain = str(row[1] or ""), str(row[2] or "").lower()
+        hashes = {
+            name: str(value).lower()
+            for name, column in _HASH_COLUMNS.items()
+            if column in columns and (value := row[4 + columns.index(column)])
+        }
+        password = str(row[3] or "")
+        if password and not self._settings.calculate_ha1:
+            hashes["MD5"] = password.lower()
+            password = ""
+        key = f"{user}@{domain}" if self._settings.use_domain else user
+        account = Account(user, domain, password, tuple(hashes.items()))
+        known = self._by_name.get(key)
+        # The hashes that were computed are worth keeping.
+        fresh[key] = known if known is not None and known.same(account) else account

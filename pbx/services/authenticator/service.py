@@ -1,0 +1,230 @@
+"""Who is that? Digest authentication against ``subscriber`` (rules R7 and R14)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pbx.events import AuthenticationFailed, TableChanged
+from pbx.interfaces import (
+    IAuthenticator,
+    ICommands,
+    IDatabase,
+    IDomains,
+    IEvents,
+    IReloadable,
+    IStartable,
+    IStatistics,
+)
+from pbx.services.authenticator.accounts import Account, Accounts
+from pbx.services.authenticator.settings import AuthenticatorSettings
+from pbx.sip.digest import ALGORITHMS, Credentials, Nonces, NonceState, challenge, is_right
+from pbx.sip.errors import MalformedMessage
+from pbx.sip.message import Request
+from pbx.sip.uri import URI
+from pbx.verdicts import Arrival, Reply
+
+FORBIDDEN = Reply(403, "Forbidden auth ID")
+NO_DATABASE = Reply(500, "Server Internal Error", (("Retry-After", "10"),))
+_BROWSERS = frozenset(("WS", "WSS"))
+_STATE = "auth.nonce_key"
+
+
+@implementer(IAuthenticator, IStartable, IReloadable, ICommands, IStatistics)
+class Authenticator:
+    """Checks credentials from memory; nothing in `check` ever waits."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: AuthenticatorSettings,
+        database: IDatabase,
+        domains: IDomains,
+        events: IEvents,
+        clock: IReactorTime,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._domains = domains
+        self._events = events
+        self._clock = clock
+        self._accounts = Accounts(settings, database, clock)
+        self._nonces = self._made_nonces(secrets.token_bytes(32))
+        self.checked = self.challenged = self.rejected = self.stale = 0
+        events.subscribe(TableChanged, self._table_changed)
+
+    def _made_nonces(self, key: bytes) -> Nonces:
+        return Nonces(key, self._settings.nonce_expire, self._settings.max_nonces)
+
+    # Start
+
+    async def start(self) -> None:
+        """Read the subscribers, and the key that keeps nonces good over a restart."""
+        await self._read_key()
+        await self._accounts.read()
+
+    async def _read_key(self) -> None:
+        rows = await self._database.query("SELECT value FROM pbx_state WHERE name = ?", (_STATE,))
+        if not rows:
+            key = secrets.token_hex(32)
+            await self._database.execute(
+                "INSERT INTO pbx_state (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (_STATE, key),
+            )
+            rows = await self._database.query(
+                "SELECT value FROM pbx_state WHERE name = ?", (_STATE,)
+            )
+        self._nonces = self._made_nonces(bytes.fromhex(str(rows[0][0])))
+
+    async def stop(self) -> None:
+        """Nothing is kept anywhere else."""
+
+    async def reload(self) -> None:
+        """Read the subscribers again."""
+        await self._accounts.read()
+
+    def _table_changed(self, event: TableChanged) -> None:
+        if event.table == "subscriber" or event.table == "uri":
+            Deferred.fromCoroutine(self.reload()).addErrback(self._not_read)
+
+    def _not_read(self, failure: object) -> None:
+        self.log.warn("the subscribers were not read: {failure}", failure=failure)
+
+    # IAuthenticator
+
+    def knows(self, uri: URI) -> bool:
+        """Whether there is such a subscriber."""
+        return self._accounts.find(uri.user, self._domains.canonical(uri.host)) is not None
+
+    def is_own_realm(self, realm: str) -> bool:
+        """Whether credentials for this realm are meant for us and not to be passed on."""
+        return realm == self._settings.realm or self._domains.is_local(realm)
+
+    async def check(self, request: Request, arrival: Arrival) -> Reply | None:
+        """None when the sender proved to be the user of From (To for REGISTER)."""
+        method = request.method
+        if method == "ACK" or method == "CANCEL":
+            return None
+        register = method == "REGISTER"
+        identity = (request.to if register else request.from_).uri
+        domain = self._domains.canonical(identity.host)
+        realm = self._settings.realm or domain
+        try:
+            credentials = self._credentials(
+                request, "authorization" if register else "proxy-authorization", realm
+            )
+        except MalformedMessage as error:
+            return Reply(400, error.reason)
+        if credentials is None:
+            return self._challenge(arrival, realm, register)
+        self.checked += 1
+        user, at, user_domain = credentials.username.partition("@")
+        account = self._accounts.find(user, user_domain.lower() if at else domain)
+        if refusal := self._refused(credentials, account, request, arrival, register):
+            return refusal
+        assert account is not None
+        if not self._accounts.may_be(account.username, account.domain, identity.user):
+            self._failed(credentials, arrival, "another user's name")
+            return FORBIDDEN
+        if account.domain != domain and self._settings.use_domain:
+            self._failed(credentials, arrival, "another domain's user")
+            return FORBIDDEN
+        return None
+
+    def _refused(
+        self,
+        credentials: Credentials,
+        account: Account | None,
+        request: Request,
+        arrival: Arrival,
+        register: bool,
+    ) -> Reply | None:
+        realm = credentials.realm
+        now = self._clock.seconds()
+        state = self._nonces.state(credentials.nonce, now)
+        if state is NonceState.FORGED:
+            self._failed(credentials, arrival, "forged nonce")
+            return self._challenge(arrival, realm, register)
+        ha1 = ""
+        if credentials.algorithm in ALGORITHMS:
+            # As much work for users that there are not.
+            ha1 = (account or self._accounts.nobody).ha1(credentials.algorithm, realm)
+        right = is_right(credentials, ha1, request.method, request.body)
+        if account is None or not ha1 or not right:
+            if account is None and not self._database.available:
+                return NO_DATABASE
+            self._failed(credentials, arrival, "wrong password" if account else "unknown user")
+            return self._challenge(arrival, realm, register)
+        nc = credentials.nc if credentials.qop else ""
+        if state is NonceState.STALE or not self._nonces.use(credentials.nonce, nc, now):
+            self.stale += 1
+            return self._challenge(arrival, realm, register, stale=True)
+        return None
+
+    def _credentials(self, request: Request, header: str, realm: str) -> Credentials | None:
+        """Those for our realm; of several the first with a hash that we offer."""
+        if header not in request.names:
+            return None
+        found: Credentials | None = None
+        for value in request.get_all(header):
+            credentials = Credentials.parse(value)
+            if credentials is None or credentials.realm != realm:
+                continue
+            if credentials.algorithm in self._accounts.offered:
+                return credentials
+            found = found or credentials
+        return found
+
+    def _challenge(
+        self, arrival: Arrival, realm: str, register: bool, *, stale: bool = False
+    ) -> Reply:
+        self.challenged += 1
+        name = "WWW-Authenticate" if register else "Proxy-Authenticate"
+        offered = ("MD5",) if arrival.peer.transport in _BROWSERS else self._accounts.offered
+        nonce = self._nonces.make(self._clock.seconds())
+        qop = self._settings.qop
+        headers = tuple(
+            (name, challenge(realm, nonce, algorithm, qop, stale=stale)) for algorithm in offered
+        )
+        return Reply(401 if register else 407, "", headers)
+
+    def _failed(self, credentials: Credentials, arrival: Arrival, reason: str) -> None:
+        self.rejected += 1
+        if self._events.wanted(AuthenticationFailed):
+            self._events.publish(
+                AuthenticationFailed(arrival.peer, credentials.username, credentials.realm, reason)
+            )
+
+    # Management
+
+    def commands(self) -> Sequence[tuple[str, Sequence[Sequence[str]], Callable[..., object]]]:
+        """``auth_reload`` and ``auth_knows``."""
+        return [
+            ("auth_reload", [[]], self._reload_command),
+            ("auth_knows", [["aor"]], self._knows_command),
+        ]
+
+    async def _reload_command(self) -> str:
+        await self.reload()
+        return "OK"
+
+    def _knows_command(self, aor: object) -> bool:
+        user, _, domain = str(aor).rpartition("@")
+        return self._accounts.find(user, self._domains.canonical(domain)) is not None
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counters and gauges."""
+        return {
+            "auth:subscribers": len(self._accounts),
+            "auth:checked": self.checked,
+            "auth:challenged": self.challenged,
+            "auth:rejected": self.rejected,
+            "auth:stale": self.stale,
+            "auth:used_nonces": len(self._nonces),
+        }
