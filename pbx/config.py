@@ -41,6 +41,21 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from None
 
 
+def base_folder(path: Path) -> Path:
+    """What relative paths in a configuration file start from.
+
+    The folder that holds ``etc/`` for a file in ``etc/``, else the folder of the file.
+    """
+    folder = path.resolve().parent
+    return folder.parent if folder.name == "etc" else folder
+
+
+def located(url: str, base: Path) -> str:
+    """A database URL with the path of ``sqlite:PATH`` made absolute; others as they are."""
+    scheme, _, rest = url.partition(":")
+    return f"sqlite:{base / rest.removeprefix('//')}" if scheme == "sqlite" and rest else url
+
+
 def settings(kind: type[SettingsT], table: Mapping[str, Any], name: str) -> SettingsT:
     """The settings dataclass filled from a table. Raises ConfigError with every fault in it."""
     hints = typing.get_type_hints(kind)

@@ -18,7 +18,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from pbx import appliance
-from pbx.config import ConfigError, read, reference
+from pbx.config import ConfigError, base_folder, read, reference
+from pbx.logs import LOG
 
 #: Exit status of bad configuration or of a start that failed, and of wrong usage.
 BAD_CONFIGURATION, USAGE = 1, 2
@@ -71,6 +72,8 @@ class Options(usage.Options):
             print(f"{self['config']}: good")
             raise SystemExit(0)
         parent = self.parent
+        if parent is not None and not parent.get("logger"):
+            parent["logger"] = LOG.observer(parent)
         # In the foreground a process file serves nobody and stops a second PBX in this folder.
         if parent is not None and parent.get("nodaemon") and parent.get("pidfile") == "twistd.pid":
             parent["pidfile"] = ""
@@ -79,15 +82,6 @@ class Options(usage.Options):
 def settings_reference() -> str:
     """Every table of pbx.toml as text."""
     return "\n\n".join(reference(kind, name) for name, kind in appliance.SETTINGS.items())
-
-
-def base_folder(config: Path) -> Path:
-    """What relative paths in a configuration file start from.
-
-    The folder that holds ``etc/`` for a file in ``etc/``, else the folder of the file.
-    """
-    folder = config.resolve().parent
-    return folder.parent if folder.name == "etc" else folder
 
 
 def build(path: Path) -> appliance.Appliance:
@@ -146,7 +140,7 @@ class Main(Service):
             lines = [f"the start failed: {failure.getErrorMessage()}"]
         for line in lines:
             self.log.critical("{line}", line=line)
-            print(f"pbx: {line}", file=sys.stderr, flush=True)
+            print(f"pbx: {line}", file=sys.__stderr__, flush=True)
         exit_with(BAD_CONFIGURATION)
         self._reactor.callWhenRunning(self._reactor.stop)
 

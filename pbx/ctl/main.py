@@ -1,0 +1,208 @@
+"""``pbxctl``: the operator's command line.
+
+Questions about a running PBX go over its management socket; users are edited in the database, so
+that this works while the PBX is down. Exit status: 0, 1 for "could not be done", 2 for usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pbx import __version__
+from pbx.config import ConfigError, base_folder, located, read
+from pbx.ctl import client, show, users
+from pbx.ctl.output import as_json, table
+from pbx.interfaces import IDatabase
+from pbx.storage.errors import DatabaseError
+from pbx.storage.layout import SchemaMismatch
+from pbx.storage.open import open_database
+
+ResultT = TypeVar("ResultT")
+
+
+class Setup:
+    """What pbxctl needs of the configuration file. Raises ConfigError."""
+
+    def __init__(self, path: Path) -> None:
+        tables = read(path)
+        base = base_folder(path)
+        self.domain = _text(tables, "sip", "domain", "")
+        self.socket = base / _text(tables, "management", "socket", "var/pbx.sock")
+        self.database = located(_text(tables, "storage", "database", "sqlite:var/pbx.db"), base)
+
+
+def _text(tables: dict[str, Any], table_: str, key: str, default: str) -> str:
+    found = tables.get(table_, {})
+    value = found.get(key, default) if isinstance(found, dict) else default
+    if not isinstance(value, str):
+        raise ConfigError(f"[{table_}] {key}: expected a text in quotes, not {value!r}")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="pbxctl", description="Look at and steer a PBX.")
+    top.add_argument("-c", "--config", type=Path, default=Path("etc/pbx.toml"), metavar="FILE")
+    top.add_argument("--json", action="store_true", help="answers for programs")
+    top.add_argument("--version", action="version", version=f"pbxctl {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (
+        ("status", "health, listeners, storage, counts"),
+        ("registrations", "who is registered, and where"),
+        ("calls", "calls in progress"),
+        ("lb", "FreeSWITCH nodes and their load"),
+        ("reload", "read the policy and the tables kept in memory again"),
+        ("stop", "stop the PBX"),
+    ):
+        _json_too(commands.add_parser(name, help=text, description=text))
+    mi = _json_too(commands.add_parser("mi", help="any command of the management interface"))
+    mi.add_argument("method", metavar="METHOD", help='"which" lists them')
+    mi.add_argument("params", nargs="*", metavar="VALUE|NAME=VALUE")
+    user = commands.add_parser("user", help="extensions and their passwords")
+    actions = user.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _json_too(actions.add_parser("list", help="all users"))
+    for name, text in (
+        ("add", "a new user; the password is made up and printed once, unless given"),
+        ("password", "a new password; the old one is refused within seconds"),
+        ("remove", "a user goes, and the registrations of its phones"),
+    ):
+        action = _json_too(actions.add_parser(name, help=text, description=text))
+        action.add_argument("user", metavar="USER[@DOMAIN]")
+        if name != "remove":
+            given = action.add_mutually_exclusive_group()
+            given.add_argument("--ask", action="store_true", help="ask for the password")
+            given.add_argument(
+                "--password-stdin", action="store_true", help="first line of standard input"
+            )
+    return top
+
+
+def _json_too(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="answers for programs"
+    )
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        setup = Setup(options.config)
+        if options.command == "user":
+            text = user_command(options, setup)
+        elif options.command == "mi":
+            found = client.call(setup.socket, options.method, parameters(options.params))
+            text = as_json(found) if options.json else show.anything(found)
+        else:
+            method, view = show.VIEWS[options.command]
+            found = client.call(setup.socket, method)
+            text = as_json(found) if options.json else view(found)
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return 1
+    except (
+        ConfigError,
+        DatabaseError,
+        SchemaMismatch,
+        ValueError,
+        client.NotRunning,
+        client.Refused,
+        users.UserError,
+    ) as error:
+        print(f"pbxctl: {error}", file=sys.stderr)
+        return 1
+    print(text)
+    return 0
+
+
+def parameters(values: Sequence[str]) -> dict[str, object] | list[object]:
+    """``NAME=VALUE`` for all: named; else positional."""
+    pairs = [value.partition("=") for value in values]
+    if values and all(equals and name.isidentifier() for name, equals, _ in pairs):
+        return {name: value for name, _, value in pairs}
+    return list(values)
+
+
+def user_command(options: argparse.Namespace, setup: Setup) -> str:
+    """``pbxctl user ...``: what to print."""
+    if options.action == "list":
+        found = with_database(setup.database, users.listed)
+        if options.json:
+            return as_json([{"username": u.username, "domain": u.domain} for u in found])
+        rows = [(u.username, u.domain) for u in found]
+        return table(("USER", "DOMAIN"), rows, "no users")
+    user = users.parse_user(options.user, setup.domain)
+    if options.action == "remove":
+        with_database(setup.database, lambda database: users.remove(database, user))
+        forget_phones(setup.socket, user)
+        answer: dict[str, object] = {"username": user.username, "domain": user.domain}
+        return as_json(answer) if options.json else f"{user.aor} is removed"
+    password, made_up = chosen_password(options)
+    work = users.add if options.action == "add" else users.change_password
+    with_database(setup.database, lambda database: work(database, user, password))
+    answer = {"username": user.username, "domain": user.domain}
+    if made_up:
+        answer["password"] = password
+    if options.json:
+        return as_json(answer)
+    return f"{user.aor}  password: {password}" if made_up else f"{user.aor}: done"
+
+
+def chosen_password(options: argparse.Namespace) -> tuple[str, bool]:
+    """The password, and whether we made it up. Never from the command line, which others see."""
+    if options.password_stdin:
+        return sys.stdin.readline().rstrip("\r\n"), False
+    if options.ask:
+        password = getpass.getpass("password: ")
+        if getpass.getpass("once more: ") != password:
+            raise users.UserError("the two are not the same")
+        return password, False
+    return users.generated_password(), True
+
+
+def forget_phones(socket: Path, user: users.User) -> None:
+    """A PBX that runs has the registrations in memory."""
+    try:
+        client.call(socket, "ul_rm", {"table_name": "location", "aor": user.aor})
+    except (client.NotRunning, client.Refused):
+        return
+
+
+def with_database(url: str, work: Callable[[IDatabase], Awaitable[ResultT]]) -> ResultT:
+    """What the work gives, done on the opened database. Raises what it raises, ValueError."""
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import react
+
+    results: list[ResultT] = []
+    errors: list[Exception] = []
+
+    async def session(reactor: Any) -> None:
+        try:
+            if url.startswith("sqlite:"):
+                Path(url.removeprefix("sqlite:")).parent.mkdir(parents=True, exist_ok=True)
+            database = open_database(url, reactor)
+            try:
+                await cast(Any, database).start()
+                results.append(await work(database))
+            finally:
+                await database.close()
+        except Exception as error:
+            errors.append(error)
+
+    try:
+        react(lambda reactor: Deferred.fromCoroutine(session(reactor)))
+    except SystemExit:
+        if errors:
+            raise errors[0] from None
+    return results[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Answers of the management interface as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pbx.ctl.output import GREEN, RED, YELLOW, as_json, coloured, duration, printable, table
+
+COLOURS = {"ok": GREEN, "degraded": YELLOW, "down": RED}
+CALL_STATES = {1: "new", 2: "ringing", 3: "answered", 4: "in call", 5: "ended"}
+
+
+def status(found: Mapping[str, Any]) -> str:
+    """``pbxctl status``."""
+    health = found["health"]
+    word = coloured(health["status"], COLOURS.get(health["status"], RED))
+    database, cache = found.get("database") or {}, found.get("cache") or {}
+    down = "" if database.get("available", True) else " (does not answer)"
+    lines = [
+        ("health", "; ".join([word, *map(printable, health["reasons"])])),
+        ("version", found["version"]),
+        ("process", f"{found['pid']}, up {duration(found['uptime'])}"),
+        ("configuration", found["config"]),
+        ("database", f"{database.get('url', 'none')}{down}"),
+        ("cache", cache.get("url", "none")),
+    ]
+    lines += [
+        ("listener", f"{at['transport']} {at['address']} port {at['port']}")
+        for at in found["listeners"]
+    ]
+    lines += [(name, str(value)) for name, value in found["counts"].items()]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def registrations(found: Mapping[str, Any]) -> str:
+    """``pbxctl registrations``: a line per contact."""
+    rows = [
+        (
+            record["AOR"],
+            contact["Contact"],
+            _left(contact.get("Expires")),
+            contact.get("Received", ""),
+            contact.get("User-agent", ""),
+        )
+        for domain in found["Domains"]
+        for record in domain["AORs"]
+        for contact in record.get("Contacts", ())
+    ]
+    titles = ("USER", "CONTACT", "EXPIRES", "RECEIVED FROM", "USER AGENT")
+    return table(titles, rows, "nobody is registered")
+
+
+def _left(expires: object) -> str:
+    return duration(expires) if isinstance(expires, (int, float)) else printable(expires)
+
+
+def calls(found: Mapping[str, Any]) -> str:
+    """``pbxctl calls``: a line per call."""
+    rows = [
+        (
+            call.get("from_uri"),
+            call.get("to_uri"),
+            CALL_STATES.get(call.get("state", 0), "?"),
+            call.get("datestart", ""),
+            call.get("ID"),
+        )
+        for call in found["Dialogs"]
+        if call.get("state") != 5
+    ]
+    return table(("FROM", "TO", "STATE", "SINCE", "ID"), rows, "no calls")
+
+
+def balancer(found: Mapping[str, Any]) -> str:
+    """``pbxctl lb``: a line per destination."""
+    rows = [
+        (
+            node["id"],
+            node["group"],
+            node["uri"],
+            node["enabled"],
+            node["auto-reenable"],
+            " ".join(f"{r['name']}={r['load']}/{r['max']}" for r in node["Resources"]),
+        )
+        for node in found["Destinations"]
+    ]
+    titles = ("ID", "GROUP", "NODE", "ENABLED", "RE-ENABLED BY PROBES", "LOAD")
+    return table(titles, rows, "no nodes: calls go from phone to phone")
+
+
+def anything(found: object) -> str:
+    """Text as it is, the rest as JSON."""
+    return printable(found) if isinstance(found, str) else as_json(found)
+
+
+#: Sub-command: method of the management interface and how to show its answer.
+VIEWS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "status": ("status", status),
+    "registrations": ("ul_dump", registrations),
+    "calls": ("dlg_list", calls),
+    "lb": ("lb_list", balancer),
+    "reload": ("reload", anything),
+    "stop": ("kill", anything),
+}
