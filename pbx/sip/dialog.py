@@ -60,7 +60,7 @@ def target_of(message: Message) -> str:
     value = message.get("contact")
     if value is None:
         return ""
-    if value[:1] == "<" and "," not in value:
+    if value[:1] == "<" and ">" in value and "," not in value:
         # The usual case by far.
         return value[1:].partition(">")[0]
     try:
