@@ -132,6 +132,9 @@ class NameAddr:
 
 
 def _end_of_quoted(text: str) -> int:
+    end = text.find('"', 1)
+    if end > 0 and "\\" not in text[:end]:
+        return end + 1
     escaped = False
     for position in range(1, len(text)):
         char = text[position]
