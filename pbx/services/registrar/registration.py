@@ -112,12 +112,13 @@ class Reader:
     def aor(self, uri: URI) -> str:
         """The address of record that a URI stands for."""
         settings = self._settings
-        if not settings.use_domain:
-            aor = uri.user
-        elif settings.realm_prefix:
-            aor = f"{uri.user}@{uri.host.removeprefix(settings.realm_prefix)}"
+        if settings.use_domain:
+            host = uri.host
+            if settings.realm_prefix:
+                host = host.removeprefix(settings.realm_prefix)
+            aor = f"{uri.user}@{self._domains.canonical(host)}"
         else:
-            aor = uri.aor
+            aor = uri.user
         return aor if settings.case_sensitive else aor.lower()
 
     def read(self, request: Request) -> Registration:
