@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.logger import (
@@ -32,6 +32,7 @@ class LogFilter:
     def __init__(self, level: int = 3) -> None:
         self._predicate = LogLevelFilterPredicate()
         self._level = level
+        self._options: Mapping[str, Any] = {}
         self.set_level(level)
 
     @property
@@ -44,18 +45,19 @@ class LogFilter:
         self._predicate.defaultLogLevel = LEVELS[level]
         self._level = level
 
-    def observer(self, options: Mapping[str, Any]) -> Callable[[], ILogObserver]:
-        """A ``--logger`` for twistd: where its other options say, but filtered."""
+    def use(self, options: Mapping[str, Any]) -> str:
+        """A value for the ``logger`` option of twistd: where its other options say, filtered."""
+        self._options = {**options, "logger": None}
+        return f"{__name__}.LOG.twistd_observer"
 
-        def make() -> ILogObserver:
-            # No public function makes the observer that --logfile and --syslog ask for.
-            logger = UnixAppLogger({**options, "logger": None})  # type: ignore[no-untyped-call]
-            inner = logger._getLogObserver()  # type: ignore[no-untyped-call]
-            if not ILogObserver.providedBy(inner):
-                inner = LegacyLogObserverWrapper(inner)
-            return FilteringLogObserver(inner, [self._predicate])
-
-        return make
+    def twistd_observer(self) -> ILogObserver:
+        """What twistd makes out of that name."""
+        # No public function makes the observer that --logfile and --syslog ask for.
+        logger = UnixAppLogger(self._options)  # type: ignore[no-untyped-call]
+        inner = logger._getLogObserver()  # type: ignore[no-untyped-call]
+        if not ILogObserver.providedBy(inner):
+            inner = LegacyLogObserverWrapper(inner)
+        return FilteringLogObserver(inner, [self._predicate])
 
 
 #: The log of this process.

@@ -73,7 +73,7 @@ class Options(usage.Options):
             raise SystemExit(0)
         parent = self.parent
         if parent is not None and not parent.get("logger"):
-            parent["logger"] = LOG.observer(parent)
+            parent["logger"] = LOG.use(parent)
         # In the foreground a process file serves nobody and stops a second PBX in this folder.
         if parent is not None and parent.get("nodaemon") and parent.get("pidfile") == "twistd.pid":
             parent["pidfile"] = ""

@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase
 from pbx.services.authenticator.settings import AuthenticatorSettings
-from pbx.sip.digest import make_ha1
+from pbx.sip.digest import ha1
 
 #: Rows that are taken over in one turn of the reactor: a few milliseconds.
 PAGE = 2000
@@ -47,7 +47,7 @@ class Account:
         found = known.get(algorithm)
         if found is None:
             if self.password:
-                found = make_ha1(algorithm, self.username, realm, self.password)
+                found = ha1(algorithm, self.username, realm, self.password)
             else:
                 found = dict(self.hashes).get(algorithm, "")
             known[algorithm] = found

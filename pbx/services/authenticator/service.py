@@ -23,7 +23,7 @@ from pbx.interfaces import (
 )
 from pbx.services.authenticator.accounts import Account, Accounts
 from pbx.services.authenticator.settings import AuthenticatorSettings
-from pbx.sip.digest import ALGORITHMS, Credentials, Nonces, NonceState, challenge, is_right
+from pbx.sip.digest import HASHES, Credentials, Nonces, Use, challenge
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.message import Request
 from pbx.sip.uri import URI
@@ -60,7 +60,8 @@ class Authenticator:
         events.subscribe(TableChanged, self._table_changed)
 
     def _made_nonces(self, key: bytes) -> Nonces:
-        return Nonces(key, self._settings.nonce_expire, self._settings.max_nonces)
+        serial = secrets.randbits(32)
+        return Nonces(key, serial, self._settings.nonce_expire, self._settings.max_nonces)
 
     # Start
 
@@ -146,26 +147,24 @@ class Authenticator:
         register: bool,
     ) -> Reply | None:
         realm = credentials.realm
-        now = self._clock.seconds()
-        state = self._nonces.state(credentials.nonce, now)
-        if state is NonceState.FORGED:
-            self._failed(credentials, arrival, "forged nonce")
-            return self._challenge(arrival, realm, register)
         ha1 = ""
-        if credentials.algorithm in ALGORITHMS:
+        if credentials.base in HASHES:
             # As much work for users that there are not.
-            ha1 = (account or self._accounts.nobody).ha1(credentials.algorithm, realm)
-        right = is_right(credentials, ha1, request.method, request.body)
-        if account is None or not ha1 or not right:
+            ha1 = (account or self._accounts.nobody).ha1(credentials.base, realm)
+        right = bool(ha1) and credentials.proves(ha1, request.method, request.body)
+        if account is None or not right:
             if account is None and not self._database.available:
                 return NO_DATABASE
             self._failed(credentials, arrival, "wrong password" if account else "unknown user")
             return self._challenge(arrival, realm, register)
-        nc = credentials.nc if credentials.qop else ""
-        if state is NonceState.STALE or not self._nonces.use(credentials.nonce, nc, now):
-            self.stale += 1
-            return self._challenge(arrival, realm, register, stale=True)
-        return None
+        use = self._nonces.use(credentials.nonce, credentials.count, self._clock.seconds())
+        if use is Use.ACCEPTED:
+            return None
+        if use is Use.FORGED:
+            self._failed(credentials, arrival, "forged nonce")
+            return self._challenge(arrival, realm, register)
+        self.stale += 1
+        return self._challenge(arrival, realm, register, stale=True)
 
     def _credentials(self, request: Request, header: str, realm: str) -> Credentials | None:
         """Those for our realm; of several the first with a hash that we offer."""
@@ -176,7 +175,7 @@ class Authenticator:
             credentials = Credentials.parse(value)
             if credentials is None or credentials.realm != realm:
                 continue
-            if credentials.algorithm in self._accounts.offered:
+            if credentials.base in self._accounts.offered:
                 return credentials
             found = found or credentials
         return found
@@ -187,10 +186,11 @@ class Authenticator:
         self.challenged += 1
         name = "WWW-Authenticate" if register else "Proxy-Authenticate"
         offered = ("MD5",) if arrival.peer.transport in _BROWSERS else self._accounts.offered
-        nonce = self._nonces.make(self._clock.seconds())
+        nonce = self._nonces.issue(self._clock.seconds())
         qop = self._settings.qop
         headers = tuple(
-            (name, challenge(realm, nonce, algorithm, qop, stale=stale)) for algorithm in offered
+            (name, challenge(realm, nonce, qop, _shown(algorithm, qop), stale))
+            for algorithm in offered
         )
         return Reply(401 if register else 407, "", headers)
 
@@ -228,3 +228,8 @@ class Authenticator:
             "auth:stale": self.stale,
             "auth:used_nonces": len(self._nonces),
         }
+
+
+def _shown(algorithm: str, qop: str) -> str:
+    """MD5 goes without saying where there is no qop, as before RFC 2617."""
+    return algorithm if qop or algorithm != "MD5" else ""

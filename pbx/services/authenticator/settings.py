@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pbx.sip.digest import ALGORITHMS
+from pbx.sip.digest import HASHES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,9 @@ class AuthenticatorSettings:
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
-        unknown = [name for name in self.algorithms if name not in ALGORITHMS]
+        unknown = [name for name in self.algorithms if name not in HASHES]
         if unknown or not self.algorithms:
-            raise ValueError(f"algorithms: expected some of {', '.join(ALGORITHMS)}")
+            raise ValueError(f"algorithms: expected some of {', '.join(HASHES)}")
         if self.qop not in ("", "auth", "auth,auth-int"):
             raise ValueError('qop: expected "", "auth" or "auth,auth-int"')
         if not self.password_column.replace("_", "").isalnum():

@@ -52,7 +52,7 @@ class Destination:
         self.addresses: Collection[str] = (uri.host,)
 
     def availability(self, resources: Sequence[str], relative: bool) -> float | None:
-        """The least that is free of these resources, in calls or per cent; None when it lacks one."""
+        """The least that is free of these, in calls or per cent; None when one is lacking."""
         least: float | None = None
         for name in resources:
             capacity = self.capacity.get(name)

@@ -1,0 +1,489 @@
+"""Builds everything, in order; the only module that knows everybody.
+
+The order in `build` is the dependency order: a part that asks for one that comes later fails at
+start. Nothing that is built here is bound, read or written before the service starts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLContextFactory, IReactorCore, IReactorTime
+from twisted.logger import Logger
+from twisted.names.client import Resolver
+from twisted.plugin import getPlugins
+
+import plugins
+from pbx.config import ConfigError, settings, suggestion
+from pbx.ctl.users import User, add, generated_password
+from pbx.errors import DatabaseError
+from pbx.events import Events
+from pbx.health import overall
+from pbx.http.health import HealthPage
+from pbx.http.site import HTTPSettings, Site
+from pbx.interfaces import (
+    IAliases,
+    IAuthenticator,
+    ICache,
+    ICommands,
+    IDatabase,
+    IDialogs,
+    IDomains,
+    IEvents,
+    IFlows,
+    ILoadBalancer,
+    IPBXPlugin,
+    IRegistrar,
+    IStartable,
+    ITimers,
+    ITransactions,
+    IUserAgent,
+)
+from pbx.management.commands import Commands
+from pbx.management.core import CoreCommands
+from pbx.management.unix import ManagementSettings, ManagementSocket
+from pbx.proxy.core import ProxyCore
+from pbx.proxy.forward import Forwarder
+from pbx.proxy.relay import ProxySettings, Relayer
+from pbx.proxy.replies import Replier
+from pbx.proxy.user_agent import UserAgent
+from pbx.registry import Registry
+from pbx.routing.loader import PolicyError, ReloadablePolicy
+from pbx.services.accounting import (
+    CDR_COLUMNS,
+    CDR_KEY,
+    Accounting,
+    AccountingSettings,
+    acc_columns,
+    missed_columns,
+)
+from pbx.services.aliases import Aliases
+from pbx.services.authenticator import Authenticator, AuthenticatorSettings
+from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
+from pbx.services.domains import Domains
+from pbx.services.load_balancer import LoadBalancer, LoadBalancerSettings
+from pbx.services.registrar import (
+    LOCATION_COLUMNS,
+    LOCATION_KEY,
+    Registrar,
+    RegistrarSettings,
+)
+from pbx.storage.open import open_cache, open_database
+from pbx.storage.watcher import TableWatcher
+from pbx.storage.write_behind import WriteBehind
+from pbx.timing import TimerWheel
+from pbx.transaction.layer import TransactionLayer
+from pbx.transaction.timers import Timers
+from pbx.transport.connection import Connections
+from pbx.transport.delivery import Delivery
+from pbx.transport.flows import Flows
+from pbx.transport.listeners import Listeners, ListenFailed
+from pbx.transport.locate import DNSSettings, Locator
+from pbx.transport.settings import TransportSettings, WebSocketSettings
+from pbx.transport.tls import CertificateFailed, TLSContexts, TLSSettings
+
+PartT = TypeVar("PartT")
+SettingsT = TypeVar("SettingsT")
+
+#: Tables that other programs may change while we run.
+WATCHED = ("subscriber", "uri", "domain", "dbaliases", "load_balancer")
+FIRST_EXTENSIONS = ("1001", "1002", "1003")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SipSettings:
+    """The ``[sip]`` table."""
+
+    domain: str
+    """The default domain and digest realm; the listeners' own addresses count as it."""
+    listen: tuple[str, ...] = ("udp:0.0.0.0:5060", "tcp:0.0.0.0:5060", "ws:0.0.0.0:5062")
+    """Where SIP is spoken: udp:, tcp:, tls:, ws: or wss:, address, port; IPv6 in brackets."""
+    advertise: str = ""
+    """Public host or address for Via, Record-Route and SDP; empty for the real one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """The ``[storage]`` table."""
+
+    database: str = "sqlite:var/pbx.db"
+    """memory: | sqlite:PATH | postgresql://user@host/db."""
+    cache: str = "memory:"
+    """memory: | redis://host:6379/0."""
+    write_interval: float = 1.0
+    """Seconds that changes may wait for their batch: what a power cut can cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingSettings:
+    """The ``[routing]`` table."""
+
+    policy: Path = Path("etc/routing.py")
+    """The operator's routing policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginsSettings:
+    """The ``[plugins]`` table."""
+
+    enabled: tuple[str, ...] = ("nat_ping",)
+    """Modules of ``plugins/`` to use; each may have a table of its own name."""
+
+
+SETTINGS: dict[str, type] = {
+    "sip": SipSettings,
+    "storage": StorageSettings,
+    "routing": RoutingSettings,
+    "http": HTTPSettings,
+    "plugins": PluginsSettings,
+    "management": ManagementSettings,
+    "proxy": ProxySettings,
+    "auth": AuthenticatorSettings,
+    "registrar": RegistrarSettings,
+    "dialog": DialogSettings,
+    "accounting": AccountingSettings,
+    "load_balancer": LoadBalancerSettings,
+    "transaction": Timers,
+    "transport": TransportSettings,
+    "tls": TLSSettings,
+    "websocket": WebSocketSettings,
+    "dns": DNSSettings,
+}
+
+
+def build(config: Mapping[str, Any], base: Path, reactor: IReactorTime) -> Appliance:
+    """The PBX that a configuration describes; relative paths start from ``base``.
+
+    Raises ConfigError with every fault of the tables, or what keeps a part from being built.
+    """
+    tables = Tables(config)
+    try:
+        return Builder(tables, base, reactor).build()
+    except (ListenFailed, PolicyError) as error:
+        raise ConfigError(str(error)) from None
+
+
+class Tables:
+    """The settings of every module. Raises ConfigError with all faults at once."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._made: dict[str, object] = {}
+        faults: list[str] = []
+        for name, kind in SETTINGS.items():
+            try:
+                self._made[name] = settings(kind, _table(config, name), name)
+            except ConfigError as error:
+                faults.extend(error.faults)
+        found = {plugin.name: plugin for plugin in getPlugins(IPBXPlugin, plugins)}
+        wanted = self._made.get("plugins")
+        self.plugins: list[IPBXPlugin] = []
+        for name in wanted.enabled if isinstance(wanted, PluginsSettings) else ():
+            if name in found:
+                self.plugins.append(found[name])
+            else:
+                faults.append(f"[plugins] enabled: no plugin {name!r}{suggestion(name, found)}")
+        for name in config:
+            if name not in SETTINGS and name not in found:
+                known = {**SETTINGS, **found}
+                faults.append(f"[{name}]: unknown table{suggestion(name, known)}")
+        if faults:
+            raise ConfigError(*faults)
+        self._config = config
+
+    def of(self, kind: type[SettingsT]) -> SettingsT:
+        """The settings of a module."""
+        return next(made for made in self._made.values() if isinstance(made, kind))
+
+    def of_plugin(self, name: str) -> Mapping[str, Any]:
+        """The raw table of a plugin."""
+        return _table(self._config, name)
+
+
+def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = config.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{name}: expected a table [{name}]")
+    return table
+
+
+class Builder:
+    """One PBX in the making."""
+
+    def __init__(self, tables: Tables, base: Path, reactor: IReactorTime) -> None:
+        self._tables = tables
+        self._base = base
+        self._reactor: Any = reactor
+        self._registry = Registry()
+        self._events = Events()
+        self._wheel = TimerWheel(reactor)
+        self._parts: list[object] = []
+        self._queues: list[WriteBehind] = []
+
+    def build(self) -> Appliance:
+        """Everything, bottom up."""
+        registry = self._registry
+        with registry.building():
+            registry.provide(IEvents, self._events)
+            registry.provide(ITimers, self._wheel)
+            self._storage()
+            self._transport()
+            self._services()
+            for plugin in self._tables.plugins:
+                before = registry.parts()
+                plugin.provide(registry, self._reactor, self._tables.of_plugin(plugin.name))
+                self._parts.extend(part for part in registry.parts() if part not in before)
+            path = self._base / self._tables.of(RoutingSettings).policy
+            policy = ReloadablePolicy(path, registry, registry.building)
+        self._parts.append(policy)
+        self._proxy(policy)
+        return self._finish()
+
+    def _add(self, part: PartT) -> PartT:
+        self._parts.append(part)
+        return part
+
+    # Storage
+
+    def _storage(self) -> None:
+        storage = self._tables.of(StorageSettings)
+        url = storage.database
+        path = url.removeprefix("sqlite:")
+        if path != url and not path.startswith("/"):
+            url = f"sqlite:{self._base / path}"
+        try:
+            self._database = self._add(open_database(url, self._reactor))
+            self._cache = self._add(open_cache(storage.cache, self._reactor))
+        except ValueError as error:
+            raise ConfigError(f"[storage] {error}") from None
+        self._registry.provide(IDatabase, self._database)
+        self._registry.provide(ICache, self._cache)
+
+    def _behind(self, table: str, key: Sequence[str], columns: Sequence[str]) -> WriteBehind:
+        interval = self._tables.of(StorageSettings).write_interval
+        queue = WriteBehind(self._database, self._reactor, table, key, columns, interval)
+        self._queues.append(queue)
+        return self._add(queue)
+
+    # Transport and transactions
+
+    def _transport(self) -> None:
+        tables, reactor = self._tables, self._reactor
+        transport = tables.of(TransportSettings)
+        dns = tables.of(DNSSettings)
+        resolver = Resolver(  # type: ignore[no-untyped-call]
+            resolv="/etc/resolv.conf",
+            servers=[(server, 53) for server in dns.servers] or None,
+            reactor=reactor,
+        )
+        locator = Locator(dns, resolver, reactor)
+        connections = Connections(transport, self._wheel, Delivery(), reactor.seconds)
+        self._tls: TLSContexts | None = None
+        flows = self._add(Flows(connections, locator, reactor, self._tls_contexts))
+        self._flows = flows
+        self._registry.provide(IFlows, flows)
+        sip = tables.of(SipSettings)
+        self._listeners = Listeners(
+            sip.listen,
+            sip.advertise,
+            flows,
+            transport,
+            tables.of(WebSocketSettings),
+            self._tls_contexts,
+            reactor,
+        )
+        self._layer = self._add(TransactionLayer(tables.of(Timers), reactor, self._wheel))
+        self._layer.flows = flows
+        self._registry.provide(ITransactions, self._layer)
+        self._user_agent = self._add(UserAgent(self._layer, flows))
+        self._registry.provide(IUserAgent, self._user_agent)
+
+    def _http_tls(self) -> IOpenSSLContextFactory | None:
+        return cast(IOpenSSLContextFactory, self._tls_contexts())
+
+    def _tls_contexts(self) -> TLSContexts:
+        if self._tls is None:
+            sip = self._tables.of(SipSettings)
+            names = [sip.domain, *([sip.advertise] if sip.advertise else [])]
+            self._tls = TLSContexts(self._tables.of(TLSSettings), self._base / "var", names)
+        return self._tls
+
+    # Services
+
+    def _services(self) -> None:
+        tables, events, reactor, wheel = self._tables, self._events, self._reactor, self._wheel
+        registry, database, flows = self._registry, self._database, self._flows
+        domains = self._add(
+            Domains(tables.of(SipSettings).domain, flows.is_own_host, database, events)
+        )
+        registry.provide(IDomains, domains)
+        registry.provide(IAliases, self._add(Aliases(database, events)))
+        auth = tables.of(AuthenticatorSettings)
+        self._authenticator = self._add(Authenticator(auth, database, domains, events, reactor))
+        registry.provide(IAuthenticator, self._authenticator)
+        # Before the dialogs: it counts the calls that they restore.
+        balancer = LoadBalancer(
+            tables.of(LoadBalancerSettings),
+            database,
+            self._user_agent,
+            flows,
+            events,
+            reactor,
+            wheel,
+        )
+        registry.provide(ILoadBalancer, self._add(balancer))
+        accounting = tables.of(AccountingSettings)
+        self._add(
+            Accounting(
+                accounting,
+                self._behind("acc", (), acc_columns(accounting)),
+                self._behind("missed_calls", (), missed_columns(accounting)),
+                self._behind("pbx_cdr", CDR_KEY, CDR_COLUMNS),
+                events,
+                reactor,
+            )
+        )
+        self._dialogs = Dialogs(
+            tables.of(DialogSettings),
+            database,
+            self._behind("dialog", DIALOG_KEY, DIALOG_COLUMNS),
+            self._user_agent,
+            flows,
+            events,
+            reactor,
+            wheel,
+        )
+        registry.provide(IDialogs, self._add(self._dialogs))
+        registrar = Registrar(
+            tables.of(RegistrarSettings),
+            database,
+            self._behind("location", LOCATION_KEY, LOCATION_COLUMNS),
+            self._cache,
+            domains,
+            flows,
+            events,
+            reactor,
+            wheel,
+        )
+        registry.provide(IRegistrar, self._add(registrar))
+        self._add(TableWatcher(database, events, reactor, WATCHED))
+
+    # The proxy
+
+    def _proxy(self, policy: ReloadablePolicy) -> None:
+        proxy = self._tables.of(ProxySettings)
+        relayer = Relayer(
+            transactions=self._layer,
+            flows=self._flows,
+            forwarder=Forwarder(self._authenticator.is_own_realm),
+            dialogs=self._dialogs,
+            events=self._events,
+            timers=self._wheel,
+            settings=proxy,
+            replier=Replier(proxy.server_header),
+        )
+        self._layer.deliver_to(self._add(ProxyCore(relayer, policy)))
+        self._listeners.deliver_to(self._layer)
+
+    # Management and start
+
+    def _finish(self) -> Appliance:
+        management = self._tables.of(ManagementSettings)
+        site = Site(self._tables.of(HTTPSettings), self._reactor, self._http_tls)
+        site.put("health", HealthPage(lambda: overall(self._parts)))
+        commands = Commands()
+        reactor = cast(IReactorCore, self._reactor)
+        self._add(
+            CoreCommands(self._reactor, lambda: self._parts, self._flows.listeners, reactor.stop)
+        )
+        for part in self._parts:
+            if ICommands.providedBy(part):
+                commands.add(part)
+        socket = ManagementSocket(
+            management, self._base / management.socket, self._reactor, commands.handle
+        )
+        parts = [*self._parts, site, self._listeners, socket]
+        domain = self._tables.of(SipSettings).domain
+        service = Lifecycle(self._database, parts, lambda: _welcome(self._database, domain, site))
+        return Appliance(service, tuple(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Appliance:
+    """A PBX that is ready to start; ``service`` starts and stops it."""
+
+    service: Lifecycle
+    parts: tuple[object, ...]
+
+
+class Lifecycle(Service):
+    """Starts parts in the order they were built, listeners last; stops them in reverse."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        database: IDatabase,
+        parts: Sequence[object],
+        welcome: Callable[[], Any],
+    ) -> None:
+        self._database = database
+        self._parts = parts
+        self._welcome = welcome
+        self._started: list[Any] = []
+
+    def startService(self) -> Deferred[None]:  # type: ignore[override]
+        """Fires when everything serves; fails with what an operator can mend."""
+        super().startService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        try:
+            for line in await self._database.start():
+                self.log.info("{line}", line=line)
+            for part in self._parts:
+                if IStartable.providedBy(part):
+                    await IStartable(part).start()
+                    self._started.append(part)
+            await self._welcome()
+        except (ListenFailed, CertificateFailed) as error:
+            raise ConfigError(str(error)) from None
+        except DatabaseError as error:
+            raise ConfigError(f"[storage] {self._database.url}: {error}") from None
+
+    def stopService(self) -> Deferred[None]:  # type: ignore[override]
+        """Fires when the last row is written."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        while self._started:
+            part = self._started.pop()
+            try:
+                await part.stop()
+            except Exception:
+                self.log.failure("{part} did not stop well", part=type(part).__name__)
+        await self._database.close()
+
+
+async def _welcome(database: IDatabase, domain: str, site: Site) -> None:
+    """Where the web phone is; on an empty database three extensions, shown this once."""
+    lines: list[str] = []
+    users = await database.query("SELECT COUNT(*) FROM subscriber")
+    if not users[0][0]:
+        lines.append(f"First start. These extensions of {domain} can register now:")
+        for name in FIRST_EXTENSIONS:
+            password = generated_password()
+            await add(database, User(name, domain), password)
+            lines.append(f"  {name}  password {password}")
+        lines.append("The passwords are not shown again; pbxctl user password sets new ones.")
+    if url := site.url():
+        lines.append(f"Web address: {url}")
+    if lines:
+        # Not through sys.stderr: that is the log, and passwords do not belong there.
+        print("\n".join(lines), file=sys.__stderr__, flush=True)
