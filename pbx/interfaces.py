@@ -459,6 +459,18 @@ class IDatabase(Interface):
         """After what was begun is done."""
 
 
+class IChangeSource(Interface):
+    """A database that tells which tables have changed, whoever changed them."""
+
+    pushes: bool = Attribute("Changes are reported at once: polling is not needed now.")
+
+    def watch(tables: Sequence[str], changed: Callable[[str], None]) -> Awaitable[None]:
+        """Install what notices changes; ``changed(table)`` is called if the database can push."""
+
+    def change_marks(tables: Sequence[str]) -> Awaitable[Mapping[str, object]]:
+        """A value for each table that differs after a change."""
+
+
 class IWriteBehind(Interface):
     """Row changes on their way to one table, flushed in batches."""
 

@@ -60,6 +60,15 @@ def sqlite_delete(table: str, key: Sequence[str]) -> str:
     return f"DELETE FROM {table} WHERE " + " AND ".join(f"{name} IS ?" for name in key)
 
 
+def sqlite_trigger(table: str, verb: str) -> str:
+    """A trigger that counts changes in ``pbx_changes``."""
+    return (
+        f"CREATE TRIGGER IF NOT EXISTS pbx_changed_{table}_{verb.lower()} AFTER {verb} ON {table}"
+        f" BEGIN INSERT INTO pbx_changes (table_name, counter) VALUES ('{table}', 1)"
+        " ON CONFLICT (table_name) DO UPDATE SET counter = counter + 1; END"
+    )
+
+
 def on_conflict(key: Sequence[str], columns: Sequence[str]) -> str:
     """The upsert clause."""
     changed = [f"{name} = excluded.{name}" for name in columns if name not in key]

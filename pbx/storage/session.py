@@ -65,7 +65,6 @@ class Session:
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
         self._unique: dict[str, set[frozenset[str]]] = {}
-        self.data_version = 0
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -199,9 +198,16 @@ class Session:
         self._unique.clear()
         return plan.added if present.tables else ()
 
-    def version_of_data(self) -> int:
-        """A number that changes when another connection has changed the file."""
-        return int(self.query("PRAGMA data_version")[0][0])
+    def watch(self, tables: Sequence[str]) -> None:
+        """Let triggers count the changes of these tables, whoever makes them."""
+        with self._transaction() as connection:
+            for table in tables:
+                for verb in ("INSERT", "UPDATE", "DELETE"):
+                    connection.execute(dialect.sqlite_trigger(table, verb))
+
+    def change_counts(self) -> dict[str, int]:
+        """How often each watched table was changed."""
+        return dict(self.query("SELECT table_name, counter FROM pbx_changes"))
 
 
 def _bindable(params: Sequence[object]) -> Sequence[object]:

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pbx.interfaces import IDatabase, IHealth, IStatistics
+from pbx.interfaces import IChangeSource, IDatabase, IHealth, IStatistics
 from pbx.storage.batches import Batch, write_surviving
 from pbx.storage.condition import Condition
 from pbx.storage.errors import DatabaseError
@@ -24,11 +24,12 @@ from pbx.storage.worker import Inline, Worker
 ResultT = TypeVar("ResultT")
 
 
-@implementer(IDatabase, IHealth, IStatistics)
+@implementer(IDatabase, IChangeSource, IHealth, IStatistics)
 class SQLiteDatabase:
     """A file. Without a reactor that takes calls from threads everything is done at once."""
 
     dialect = "sqlite"
+    pushes = False
 
     def __init__(
         self,
@@ -87,9 +88,13 @@ class SQLiteDatabase:
             write_surviving(table, Batch(rows, deletes), attempt, self._condition)
         )
 
-    def change_marks(self) -> Deferred[int]:
-        """A number that changes when another program has changed the file."""
-        return self._run(self._session.version_of_data)
+    def watch(self, tables: Sequence[str], changed: Callable[[str], None]) -> Deferred[None]:
+        """Let triggers count changes; SQLite does not push."""
+        return self._run(self._session.watch, tables)
+
+    def change_marks(self, tables: Sequence[str]) -> Deferred[Mapping[str, object]]:
+        """Counters of changes by table."""
+        return self._run(self._session.change_counts)
 
     def close(self) -> Deferred[None]:
         """After what was begun is done."""
