@@ -121,6 +121,9 @@ class WriteBehind:
     def _plan(self) -> None:
         if self.waiting == 1:
             self._since = self._clock.seconds()
+        self._wake_later()
+
+    def _wake_later(self) -> None:
         if self._stopped or self._in_flight:
             return
         delay = self._pause or self._interval
@@ -163,13 +166,13 @@ class WriteBehind:
                 waiter.callback(None)
         self._in_flight = False
         if self._changed or self._inserted:
-            self._plan()
+            self._wake_later()
 
     def _crashed(self, failure: Failure) -> None:
         self.log.failure("writing {table} failed", failure=failure, table=self.table)
         self._in_flight = False
         self._pause = MAX_PAUSE
-        self._plan()
+        self._wake_later()
 
     async def _write_waiting(self) -> None:
         left = len(self._changed)
