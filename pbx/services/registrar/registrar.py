@@ -174,15 +174,14 @@ class Registrar:
         return self._make_targets(found)
 
     def _bindings_of_gruu(self, uri: URI) -> Sequence[Binding]:
-        gr = uri.params.get("gr") or ""
         if uri.user.startswith(PREFIX):
-            binding = self.location.by_id(self.gruus.contact_id(uri.user))
-            if binding is None or not self.gruus.is_valid(uri.user, binding.call_id):
+            named = self.location.by_id(self.gruus.contact_id(uri.user))
+            if named is None or not self.gruus.is_valid(uri.user, named.call_id):
                 return ()
-            record = self.location.get(binding.aor)
-            gr = binding.instance
-        else:
-            record = self.location.get(self._reader.aor(uri))
+            bindings = self.location.records[named.aor].bindings
+            return of_instance([b for b in bindings if b.instance == named.instance])
+        gr = uri.params.get("gr")
+        record = self.location.get(self._reader.aor(uri))
         if record is None or not gr:
             return ()
         return of_instance(
