@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import ceil
 from typing import Any, Final, Protocol
 
@@ -202,7 +202,7 @@ class RegistrarCommands:
         await self._keeper.flush()
         return "OK"
 
-    async def sync(self, table_name: object, aor: object = None) -> str:
+    def sync(self, table_name: object, aor: object = None) -> Awaitable[str]:
         """Write contacts whether they changed or not."""
         if table_name != TABLE:
             raise CommandFailed(404, "Table not found")
@@ -211,7 +211,10 @@ class RegistrarCommands:
         known = "" if aor is None else self._aor(table_name, aor)
         if known and self._keeper.location.get(known) is None:
             raise CommandFailed(404, "AOR not found")
-        await self._keeper.write_all(known)
+        return self._sync(known)
+
+    async def _sync(self, aor: str) -> str:
+        await self._keeper.write_all(aor)
         return "OK"
 
     def cluster_sync(self) -> str:
