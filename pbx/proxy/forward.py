@@ -80,13 +80,13 @@ class Forwarder:
         """Record-Route (``route_params`` None: without) and Via, just before sending."""
         host, port = flow.sent_by
         transport = flow.local.transport
+        sent_by = join_host_port(host, port)
+        copy.prepend("via", f"SIP/2.0/{transport} {sent_by};branch={new_branch(loop_token)}")
         if route_params is not None:
             received_on = Address(upstream.local.transport, *upstream.sent_by)
             values = record_route(received_on, Address(transport, host, port), route_params)
             for value in reversed(values):
                 copy.prepend("record-route", value)
-        sent_by = join_host_port(host, port)
-        copy.prepend("via", f"SIP/2.0/{transport} {sent_by};branch={new_branch(loop_token)}")
         if "content-length" not in copy.names and flow.reliable:
             copy.append("content-length", str(len(copy.body)))
 
