@@ -83,14 +83,6 @@ class RowTests(DialogCase):
         self.within(call, "BYE", cseq=3)
         self.assertEqual(self.rows("SELECT * FROM dialog"), [])
 
-    def test_a_short_call_is_never_written(self) -> None:
-        """Nothing to write, nothing to wait for."""
-        call = self.talk()
-        self.within(call, "BYE", cseq=3)
-        self.rows("SELECT * FROM dialog")
-        self.assertEqual(self.dialogs.statistics()["dialog:active_dialogs"], 0)
-        self.assertEqual(self.rows("SELECT * FROM dialog"), [])
-
     def test_what_does_not_fit_stays_in_memory(self) -> None:
         """Spec 20, rule 7: keys of matching are never clipped."""
         call = self.talk(self.invite(call_id="x" * 300))
