@@ -1,0 +1,97 @@
+"""The way up that all transports share: stamp, count, hand to the transaction layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pbx.interfaces import IFlow, IStatistics, ITransportUser
+from pbx.sip.errors import MalformedMessage, SIPError
+from pbx.sip.message import Message, Request
+from pbx.sip.via import mark_received
+
+
+@implementer(IStatistics)
+class Delivery:
+    """Whom messages go to, and how many there were.
+
+    ``watch`` is called with (sent, flow, data) for every message on the wire when somebody
+    traces. Whatever goes wrong above is logged here and harms no other message.
+    """
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self.user: ITransportUser | None = None
+        self.watch: Callable[[bool, IFlow, bytes], object] | None = None
+        self.requests = 0
+        self.replies = 0
+        self.malformed = 0
+        self.keep_alives = 0
+        self.datagrams = 0
+        self.sent = 0
+        self.send_failures = 0
+        self.refused = 0
+        self.aborted = 0
+
+    def message_received(self, message: Message, flow: IFlow) -> None:
+        """Deliver a message after stamping ``received`` and ``rport`` (18.2.1)."""
+        user = self.user
+        if user is None:
+            return
+        try:
+            if isinstance(message, Request):
+                self.requests += 1
+                try:
+                    mark_received(message, flow.peer)
+                except MalformedMessage as error:
+                    self.malformed += 1
+                    user.malformed_received(error, flow)
+                    return
+            else:
+                self.replies += 1
+            user.message_received(message, flow)
+        except Exception:
+            self.log.failure("a message from {peer} could not be handled", peer=flow.peer)
+
+    def malformed_received(self, error: MalformedMessage, flow: IFlow) -> None:
+        """Deliver the news that bytes were no message."""
+        self.malformed += 1
+        user = self.user
+        if user is None:
+            return
+        try:
+            request = error.request
+            if request is not None:
+                try:
+                    mark_received(request, flow.peer)
+                except SIPError:
+                    error.request = None
+            user.malformed_received(error, flow)
+        except Exception:
+            self.log.failure("bad bytes from {peer} could not be handled", peer=flow.peer)
+
+    def flow_closed(self, flow: IFlow) -> None:
+        """Deliver the news that a connection is gone."""
+        if self.user is None:
+            return
+        try:
+            self.user.flow_closed(flow)
+        except Exception:
+            self.log.failure("the end of {peer} could not be handled", peer=flow.peer)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counters by the reference's names where it has any."""
+        return {
+            "core:rcv_requests": self.requests,
+            "core:rcv_replies": self.replies,
+            "core:bad_msg_hdr": self.malformed,
+            "net:rcv_datagrams": self.datagrams,
+            "net:keep_alives": self.keep_alives,
+            "net:sent_messages": self.sent,
+            "net:send_failures": self.send_failures,
+            "net:refused_connections": self.refused,
+            "net:aborted_connections": self.aborted,
+        }

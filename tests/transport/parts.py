@@ -1,0 +1,58 @@
+"""Parts that the transport tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from pbx.interfaces import IFlow, ITransportUser
+from pbx.sip.errors import MalformedMessage
+from pbx.sip.message import Message
+from pbx.timing import TimerWheel
+from pbx.transport.connection import Connections
+from pbx.transport.delivery import Delivery
+from pbx.transport.settings import TransportSettings
+
+OPTIONS = (
+    b"OPTIONS sip:pbx.test SIP/2.0\r\n"
+    b"Via: SIP/2.0/TCP phone.test:5070;branch=z9hG4bK-1;rport\r\n"
+    b"Max-Forwards: 70\r\n"
+    b"From: <sip:1001@pbx.test>;tag=a\r\n"
+    b"To: <sip:pbx.test>\r\n"
+    b"Call-ID: call-1\r\n"
+    b"CSeq: 1 OPTIONS\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
+
+
+@implementer(ITransportUser)
+class Recorder:
+    """Keeps what was delivered."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[Message, IFlow]] = []
+        self.malformed: list[tuple[MalformedMessage, IFlow]] = []
+        self.closed: list[IFlow] = []
+
+    def message_received(self, message: Message, flow: IFlow) -> None:
+        self.messages.append((message, flow))
+
+    def malformed_received(self, error: MalformedMessage, flow: IFlow) -> None:
+        self.malformed.append((error, flow))
+
+    def flow_closed(self, flow: IFlow) -> None:
+        self.closed.append(flow)
+
+    @property
+    def lines(self) -> Sequence[str]:
+        return [message.start_line for message, _ in self.messages]
+
+
+def connections(
+    clock: Clock, user: Recorder, settings: TransportSettings | None = None
+) -> Connections:
+    delivery = Delivery()
+    delivery.user = user
+    return Connections(settings or TransportSettings(), TimerWheel(clock), delivery, clock.seconds)
