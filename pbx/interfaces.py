@@ -228,6 +228,9 @@ class ITimers(Interface):
 class IRegistry(Interface):
     """Who provides what; answers only while the PBX is built."""
 
+    def provide(interface: Any, part: Any) -> None:
+        """Offer a part; it must provide the interface completely, and nobody else may have."""
+
 
 class IRoutingPolicy(Interface):
     """``etc/routing.py``."""
@@ -292,8 +295,8 @@ class IRegistrar(Interface):
     def remove(aor: str, contact: str = "") -> int:
         """Remove the bindings of an AOR, or one; how many there were."""
 
-    def pingable() -> Iterable[tuple[str, Target]]:
-        """AOR and target of every binding behind a NAT, for keep-alives."""
+    def pingable(nated_only: bool = True) -> Iterable[tuple[str, Target]]:
+        """AOR and target of every binding (behind a NAT), for keep-alives."""
 
 
 class IDialog(Interface):

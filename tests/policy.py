@@ -101,7 +101,7 @@ class FakeRegistrar:
     def remove(self, aor: str, contact: str = "") -> int:
         return 0
 
-    def pingable(self) -> Iterable[tuple[str, Target]]:
+    def pingable(self, nated_only: bool = True) -> Iterable[tuple[str, Target]]:
         return ()
 
 

@@ -219,12 +219,12 @@ class Registrar:
             self.removed(binding, "admin")
         return len(gone)
 
-    def pingable(self) -> Iterable[tuple[str, Target]]:
-        """AOR and target of every binding behind a NAT; new ones meanwhile come next time."""
+    def pingable(self, nated_only: bool = True) -> Iterable[tuple[str, Target]]:
+        """AOR and target of every binding (behind a NAT); new ones meanwhile come next time."""
         for record in list(self.location.records.values()):
             # Not kept in the record: most of these are pinged for hours and never called.
             for binding in tuple(record.bindings):
-                if binding.cflags and binding.reachable:
+                if binding.reachable and (binding.cflags or not nated_only):
                     target = target_of(binding, self._is_listener)
                     if target is not None:
                         yield record.aor, target
