@@ -13,7 +13,7 @@ from pbx.services.accounting.columns import user_of
 #: Seconds for which a leg that ended is remembered: for the other leg, and for the answer to BYE.
 _LATE = 35.0
 #: How many calls between the same users are looked at for a second leg.
-_CANDIDATES = 32
+_CANDIDATES = 8
 
 
 class Leg:

@@ -34,8 +34,8 @@ class Leg:
         "invite_cseq",
         "new_target",
         "peer",
+        "local",
         "route_set",
-        "socket",
         "tag",
         "target",
     )
@@ -49,7 +49,7 @@ class Leg:
         self.route_set: tuple[str, ...] = ()
         self.flow: IFlow | None = None
         self.peer: Address | None = None
-        self.socket = ""
+        self.local: Address | None = None
         self.ended = False
         self.failures = 0
 
@@ -57,7 +57,12 @@ class Leg:
         """It is reached over this flow."""
         self.flow = flow
         self.peer = flow.peer
-        self.socket = flow.local.socket
+        self.local = flow.local
+
+    @property
+    def socket(self) -> str:
+        """Our own end, as the ``socket`` columns write it."""
+        return "" if self.local is None else self.local.socket
 
 
 @implementer(IDialog)
@@ -178,8 +183,11 @@ class Call:
         """The route set from us to the called side: Record-Route above ours, reversed (12.1.2)."""
         if "record-route" not in response.names:
             return ()
-        values = response.get_list("record-route")
         mark = f"did={self.did}"
+        first = response.lines[response.names.index("record-route")]
+        if mark in first.partition(",")[0]:
+            return ()
+        values = response.get_list("record-route")
         for at, value in enumerate(values):
             if mark in value:
                 return tuple(reversed(values[:at]))

@@ -153,7 +153,7 @@ def _restore_leg(leg: Leg, value: Mapping[str, object], side: str, peer: Address
     routes = _text(value[f"{side}_route_set"])
     leg.route_set = tuple(split_outside(routes, ",")) if routes else ()
     leg.target = _text(value[f"{side}_contact"])
-    leg.socket = _text(value[f"{side}_sock"])
+    leg.local = _address(_text(value[f"{side}_sock"]))
     leg.peer = peer
 
 
