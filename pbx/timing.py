@@ -16,11 +16,14 @@ from pbx.interfaces import ITimer, ITimers
 
 #: Width of a slot of the wheel in seconds.
 GRANULARITY = 0.01
+_PER_SECOND = 100
+#: Rounds a time up to its slot; 10 us beyond a slot still belong to it, as sums of floats do.
+_UP = 0.999
 
 
 @implementer(ITimer)
 class Timer:
-    """One entry of the wheel: ``call(*args)`` once, at or up to 10 ms after ``due``."""
+    """One entry of the wheel: ``call(*args)`` once, within 10 ms after ``due``."""
 
     __slots__ = ("args", "call", "due")
 
@@ -64,7 +67,7 @@ class TimerWheel:
     def call_at(self, due: float, call: Callable[..., object], *args: object) -> Timer:
         """Call at a time of the clock; a time past means at the next turn."""
         timer = Timer(due, call, args)
-        slot = -int(-due // GRANULARITY)
+        slot = int(due * _PER_SECOND + _UP)
         entries = self._slots.get(slot)
         if entries is not None:
             entries.append(timer)
@@ -96,7 +99,7 @@ class TimerWheel:
 
     def _turn(self) -> None:
         self._wakeup = None
-        now = int(self._clock.seconds() / GRANULARITY + 1e-6)
+        now = int(self._clock.seconds() * _PER_SECOND + 1e-3)
         due = self._due
         while due and due[0] <= now:
             for timer in self._slots.pop(heapq.heappop(due)):
