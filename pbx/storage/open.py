@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from twisted.internet.interfaces import IReactorTime
 
 from pbx.storage.cache import MemoryCache
 from pbx.storage.memory import memory_database
 from pbx.storage.sqlite import SQLiteDatabase
+from pbx.storage.urls import server_url
 
 if TYPE_CHECKING:
     from pbx.interfaces import ICache, IDatabase
@@ -27,22 +27,31 @@ def open_database(url: str, clock: IReactorTime) -> IDatabase:
             if not rest:
                 raise ValueError("sqlite: needs the path of a file, as in sqlite:var/pbx.db")
             return SQLiteDatabase(rest.removeprefix("//"), clock)
+        case "postgres" | "postgresql":
+            from pbx.storage.postgres import PostgresDatabase
+
+            return PostgresDatabase(server_url(url, 5432), clock)
         case _:
             raise ValueError(f"{_safe(url)!r}: not a database; known: {DATABASES}")
 
 
 def open_cache(url: str, clock: IReactorTime) -> ICache:
     """The cache of a URL. Raises ValueError for a bad URL."""
-    if url.partition(":")[0] == "memory":
-        return MemoryCache(clock)
-    raise ValueError(f"{_safe(url)!r}: not a cache; known: memory:, redis://HOST:PORT/NUMBER")
+    match url.partition(":")[0]:
+        case "memory":
+            return MemoryCache(clock)
+        case "redis" | "rediss":
+            from pbx.storage.redis import RedisCache
+
+            return RedisCache(server_url(url, 6379), clock)
+        case _:
+            raise ValueError(
+                f"{_safe(url)!r}: not a cache; known: memory:, redis://HOST:PORT/NUMBER"
+            )
 
 
 def _safe(url: str) -> str:
     """The URL without its password."""
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return url.partition(":")[0] + ":..."
-    return url.replace(f":{password}@", "@") if password else url
+    scheme, separator, rest = url.partition("://")
+    account, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{account.partition(':')[0]}{at}{place}"

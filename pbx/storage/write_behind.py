@@ -56,6 +56,7 @@ class WriteBehind:
         self._limit = limit
         self._changed: dict[Key, Row | Callable[[], Row] | None] = {}
         self._inserted: deque[Row] = deque()
+        self._again: list[Row] = []
         self._flying = 0
         self._since = 0.0
         self._reported = 0
@@ -68,7 +69,7 @@ class WriteBehind:
     @property
     def waiting(self) -> int:
         """Changes that are not in the database yet."""
-        return len(self._changed) + len(self._inserted) + self._flying
+        return len(self._changed) + len(self._inserted) + len(self._again) + self._flying
 
     @property
     def oldest(self) -> float:
@@ -165,7 +166,7 @@ class WriteBehind:
             for waiter in waiters:
                 waiter.callback(None)
         self._in_flight = False
-        if self._changed or self._inserted:
+        if self._changed or self._inserted or self._again:
             self._wake_later()
 
     def _crashed(self, failure: Failure) -> None:
@@ -178,7 +179,7 @@ class WriteBehind:
         left = len(self._changed)
         while left > 0:
             left -= await self._write_changed(min(left, BATCH))
-        left = len(self._inserted)
+        left = len(self._again) + len(self._inserted)
         while left > 0:
             left -= await self._write_inserted(min(left, BATCH))
 
@@ -218,13 +219,18 @@ class WriteBehind:
         return rows, deletes
 
     async def _write_inserted(self, count: int) -> int:
+        """A batch that failed is tried again as it was: the database may have it already and can
+        only tell by its being the same.
+        """
         inserted = self._inserted
-        batch = [inserted.popleft() for _ in range(min(count, len(inserted)))]
+        batch, self._again = self._again, []
+        if not batch:
+            batch = [inserted.popleft() for _ in range(min(count, len(inserted)))]
         self._flying = len(batch)
         try:
             await self._database.write(self.table, (), self._columns, batch)
         except BaseException:
-            inserted.extendleft(reversed(batch))
+            self._again = batch
             raise
         finally:
             self._flying = 0

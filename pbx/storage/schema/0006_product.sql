@@ -14,3 +14,8 @@ CREATE TABLE pbx_changes (
     table_name varchar(64) NOT NULL PRIMARY KEY,
     counter bigint NOT NULL DEFAULT 0
 );
+
+CREATE TABLE pbx_batches (
+    token varchar(36) NOT NULL PRIMARY KEY,
+    written timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP
+);

@@ -1,0 +1,218 @@
+"""Redis through txredisapi: nobody waits for it, and its failures fail nobody.
+
+Commands go to one connection in order, as they come (Redis pipelines by itself). While it is away
+the newest command of each key is kept, up to a bound, and sent when it is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import txredisapi
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pbx.interfaces import ICache, IHealth, IStatistics
+from pbx.storage.condition import Condition
+from pbx.storage.errors import DatabaseError, Kind
+from pbx.storage.urls import ServerURL
+
+#: A command that waits: value and the time it is good for (None: for ever); None deletes.
+_Change = tuple[str, float | None] | None
+
+
+class _Factory(txredisapi.RedisFactory):  # type: ignore[misc]
+    """Tells the cache about its connection."""
+
+    maxDelay = 5.0  # noqa: N815
+    initialDelay = 0.2  # noqa: N815
+
+    def __init__(self, cache: RedisCache, number: int, url: ServerURL, timeout: float) -> None:
+        super().__init__(
+            None,
+            number,
+            1,
+            password=url.password or None,
+            username=url.user if url.user not in ("", "root") else None,
+            replyTimeout=timeout,
+            convertNumbers=False,
+        )
+        self._cache = cache
+
+    def addConnection(self, conn: txredisapi.RedisProtocol) -> None:
+        super().addConnection(conn)
+        if conn.connected:
+            self._cache.connected(conn)
+
+    def delConnection(self, conn: txredisapi.RedisProtocol) -> None:
+        super().delConnection(conn)
+        self._cache.disconnected()
+
+    def stopTrying(self) -> Deferred[None]:
+        """Never: the protocol asks for it when Redis goes away while it says hello."""
+        return succeed(None)
+
+    def connectionError(self, why: str) -> None:
+        """Redis refused the password or the database number."""
+        self._cache.refused(str(why))
+
+
+@implementer(ICache, IHealth, IStatistics)
+class RedisCache:
+    """At most ``limit`` keys wait while Redis is away, and ``limit`` commands are under way; what
+    comes beyond is dropped and counted. A reply must come within ``timeout`` seconds.
+    """
+
+    def __init__(
+        self, url: ServerURL, clock: IReactorTime, limit: int = 50_000, timeout: float = 3.0
+    ) -> None:
+        if not url.hosts:
+            raise ValueError(f"{url.scheme}: needs //host, as in {url.scheme}://127.0.0.1:6379/0")
+        number = url.name or "0"
+        if not (number.isascii() and number.isdigit()):
+            raise ValueError(f"{number!r} is no number of a Redis database")
+        self.url = url.shown
+        self.dropped = 0
+        self._parts = url
+        self._clock = clock
+        self._limit = limit
+        self._condition = Condition(f"cache {self.url}")
+        self._factory = _Factory(self, int(number), url, timeout)
+        self._connection: txredisapi.RedisProtocol | None = None
+        self._waiting: dict[str, _Change] = {}
+        self._under_way = 0
+        self._started = False
+
+    def start(self) -> Deferred[None]:
+        """Begin to connect; nobody waits for it."""
+        if not self._started:
+            self._started = True
+            self._factory.startConnecting(_endpoint(self._parts, self._clock))
+        return succeed(None)
+
+    def set(self, key: str, value: str, ttl: float | None = None) -> None:
+        """Keep for ``ttl`` seconds, for ever when None."""
+        self._send(key, (value, None if ttl is None else self._clock.seconds() + ttl))
+
+    def delete(self, key: str) -> None:
+        """Forget."""
+        self._send(key, None)
+
+    def get(self, key: str) -> Deferred[str | None]:
+        """None when absent or out of reach."""
+        if self._connection is None or self._under_way >= self._limit:
+            return succeed(None)
+        return self._began(self._connection.get(key)).addErrback(lambda failure: None)
+
+    def close(self) -> Deferred[None]:
+        """After the commands under way are answered, or a second."""
+        if not self._started:
+            return succeed(None)
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        if self._connection is not None:
+            last = self._began(self._connection.ping())
+            last.addTimeout(1.0, self._clock).addErrback(lambda failure: None)
+            await last
+        await self._factory.disconnect()
+
+    def health(self) -> tuple[str, str]:
+        """("ok" | "degraded", why)."""
+        if self._started and self._connection is None and self._condition.available:
+            return "degraded", f"cache {self.url}: not connected"
+        return self._condition.health()
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counters and gauges by name."""
+        return {
+            "cdb:available": int(self._connection is not None),
+            "cdb:queries": self._condition.queries,
+            "cdb:failures": self._condition.failures,
+            "cdb:waiting": len(self._waiting) + self._under_way,
+            "cdb:dropped": self.dropped,
+        }
+
+    # Its connection
+
+    def connected(self, connection: txredisapi.RedisProtocol) -> None:
+        """The connection is up: send what waits."""
+        self._connection = connection
+        self._condition.worked()
+        waiting, self._waiting = self._waiting, {}
+        for key, change in waiting.items():
+            self._send(key, change)
+
+    def refused(self, why: str) -> None:
+        """Redis does not let us in; the next attempt follows."""
+        self._condition.failed(DatabaseError(Kind.UNAVAILABLE, why))
+
+    def disconnected(self) -> None:
+        """The connection is gone; another one is being made."""
+        if self._connection is not None:
+            self._connection = None
+            if not self._factory.stopped:
+                self._condition.failed(DatabaseError(Kind.UNAVAILABLE, "connection lost"))
+
+    def _send(self, key: str, change: _Change) -> None:
+        connection = self._connection
+        if connection is None:
+            self._keep(key, change)
+            return
+        if self._under_way >= self._limit:
+            self.dropped += 1
+            return
+        key = _encodable(key)
+        if change is None:
+            self._began(connection.delete(key)).addErrback(self._failed, key, change)
+            return
+        value, due = change
+        value = _encodable(value)
+        milliseconds = None
+        if due is not None:
+            milliseconds = int((due - self._clock.seconds()) * 1000)
+            if milliseconds <= 0:
+                return
+        self._began(connection.set(key, value, pexpire=milliseconds)).addErrback(
+            self._failed, key, change
+        )
+
+    def _keep(self, key: str, change: _Change) -> None:
+        if key in self._waiting or len(self._waiting) < self._limit:
+            self._waiting[key] = change
+        else:
+            self.dropped += 1
+
+    def _began(self, reply: Deferred[str | None]) -> Deferred[str | None]:
+        self._condition.queries += 1
+        self._under_way += 1
+        return reply.addBoth(self._ended)
+
+    def _ended(self, result: str | Failure | None) -> str | Failure | None:
+        self._under_way -= 1
+        return result
+
+    def _failed(self, failure: Failure, key: str, change: _Change) -> None:
+        refused = failure.check(txredisapi.ResponseError) is not None  # type: ignore[no-untyped-call]
+        kind = Kind.REFUSED if refused else Kind.UNAVAILABLE
+        self._condition.failed(DatabaseError(kind, str(failure.value) or "no answer in time"))
+        if refused:
+            self.dropped += 1
+        else:
+            self._keep(key, change)
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _endpoint(url: ServerURL, clock: IReactorTime) -> IStreamClientEndpoint:
+    host, port = url.hosts[0]
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(clock, host, port, timeout=5)
+    if url.scheme == "rediss":
+        return wrapClientTLS(optionsForClientTLS(host), endpoint)
+    return endpoint
