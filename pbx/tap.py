@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import cast
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -20,21 +23,18 @@ from twisted.python.failure import Failure
 from pbx import appliance
 from pbx.config import ConfigError, base_folder, read, reference
 from pbx.logs import LOG
+from pbx.management.core import CoreCommands
 
 #: Exit status of bad configuration or of a start that failed, and of wrong usage.
 BAD_CONFIGURATION, USAGE = 1, 2
 #: Allocations between collections: messages make no cycles, so the default only costs time.
 GC_THRESHOLDS = (20_000, 20, 50)
+#: What we write is for our user and group: it holds passwords.
+UMASK = 0o007
 
 
-class IStopper(Protocol):
-    """What is needed of the reactor to give up."""
-
-    def callWhenRunning(  # noqa: D102
-        self, callable: Any, *args: Any, **kwargs: Any
-    ) -> Any: ...
-
-    def stop(self) -> None: ...  # noqa: D102
+class Reactor(IReactorCore, IReactorFromThreads, IReactorTime):
+    """What is needed of the reactor to stop and to hear a signal."""
 
 
 class Options(usage.Options):
@@ -52,7 +52,7 @@ class Options(usage.Options):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As always, but wrong usage exits with status 2."""
         try:
-            super().parseOptions(options)
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
             print(f"twistd pbx: {error}; see twistd pbx --help", file=sys.stderr)
             raise SystemExit(USAGE) from None
@@ -89,7 +89,7 @@ def build(path: Path) -> appliance.Appliance:
     from twisted.internet import reactor
 
     try:
-        return appliance.build(read(path), base_folder(path), reactor)  # type: ignore[arg-type]
+        return appliance.build(read(path), base_folder(path), cast(IReactorTime, reactor))
     except ConfigError as error:
         for fault in error.faults:
             text = fault if fault.startswith(str(path)) else f"{path}: {fault}"
@@ -101,32 +101,62 @@ def makeService(options: Options) -> Service:
     """For twistd. Exits with status 1 when the configuration is bad."""
     from twisted.internet import reactor
 
-    return Main(build(Path(options["config"])).service, reactor)  # type: ignore[arg-type]
+    built = build(Path(options["config"]))
+    core = next(part for part in built.parts if isinstance(part, CoreCommands))
+    return Main(built.service, core.reload, cast(Reactor, reactor))
 
 
 class Main(Service):
-    """Starts the PBX; a start that fails is one line and exit status 1."""
+    """Starts the PBX; a start that fails is one line and exit status 1. SIGHUP reloads."""
 
     log = Logger()
 
-    def __init__(self, service: IService, reactor: IStopper) -> None:
+    def __init__(
+        self, service: Service, reload: Callable[[], Awaitable[object]], reactor: Reactor
+    ) -> None:
         self._service = service
+        self._reload = reload
         self._reactor = reactor
 
     def privilegedStartService(self) -> None:
         """Before privileges are dropped."""
-        super().privilegedStartService()
-        self._service.privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._service.privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         """Everything that starts, and then nothing of it is looked at by the collector again."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
+        os.umask(UMASK)
+        # After the reactor has installed its own.
+        self._reactor.callLater(0, self._hear_signals)
         maybeDeferred(self._service.startService).addCallbacks(self._started, self._failed)
 
     def stopService(self) -> Deferred[object]:
         """Fires when queues are flushed."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return maybeDeferred(self._service.stopService)
+
+    def reload(self) -> None:
+        """Policy and tables again; a fault is logged, and what was goes on."""
+        reloading = Deferred.fromCoroutine(_awaited(self._reload()))
+        reloading.addCallbacks(
+            lambda _: self.log.info("reloaded"),
+            lambda failure: self.log.error("{why}", why=failure.getErrorMessage()),
+        )
+
+    def _hear_signals(self) -> None:
+        # A clean stop ends with 0; twistd would end with the number of the signal.
+        for number, act in (
+            (signal.SIGHUP, self.reload),
+            (signal.SIGTERM, self._stop),
+            (signal.SIGINT, self._stop),
+        ):
+            signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+
+    def _stop(self) -> None:
+        # A second signal while queues are being flushed.
+        with contextlib.suppress(ReactorNotRunning):
+            self._reactor.stop()
 
     def _started(self, _: object) -> None:
         gc.collect()
@@ -145,6 +175,10 @@ class Main(Service):
         self._reactor.callWhenRunning(self._reactor.stop)
 
 
+async def _awaited(work: Awaitable[object]) -> object:
+    return await work
+
+
 def fault_lines(failure: Failure) -> Sequence[str]:
     """What to tell an operator about a start that failed; nothing when it is our own mistake."""
     error = failure.value
@@ -154,7 +188,8 @@ def fault_lines(failure: Failure) -> Sequence[str]:
         where = f"{error.interface or '*'}:{error.port}"
         return [f"cannot listen on {where}: {error.socketError.strerror or error.socketError}"]
     if isinstance(error, OSError):
-        return [str(error)]
+        where = f": {error.filename}" if error.filename else ""
+        return [f"{error.strerror or error}{where}"]
     return []
 
 

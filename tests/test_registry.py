@@ -21,7 +21,7 @@ class Unfinished:
     """Promises health and has none."""
 
 
-classImplements(Unfinished, IHealth)
+classImplements(Unfinished, IHealth)  # type: ignore[misc]
 
 
 class RegistryTests(SynchronousTestCase):

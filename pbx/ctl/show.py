@@ -21,14 +21,11 @@ def status(found: Mapping[str, Any]) -> str:
         ("health", "; ".join([word, *map(printable, health["reasons"])])),
         ("version", found["version"]),
         ("process", f"{found['pid']}, up {duration(found['uptime'])}"),
-        ("configuration", found["config"]),
         ("database", f"{database.get('url', 'none')}{down}"),
         ("cache", cache.get("url", "none")),
     ]
-    lines += [
-        ("listener", f"{at['transport']} {at['address']} port {at['port']}")
-        for at in found["listeners"]
-    ]
+    lines += [("listener", at) for at in found["listeners"]]
+    lines += [("web", found["web"])] if found.get("web") else []
     lines += [(name, str(value)) for name, value in found["counts"].items()]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)

@@ -53,7 +53,7 @@ class CoreCommands:
     """What every PBX answers.
 
     ``parts`` gives everything that was built, ``listeners`` what is really listened on, ``stop``
-    ends the process; ``config`` is the name of the configuration file.
+    ends the process, ``web`` is the address of the HTTP site.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class CoreCommands:
         parts: Callable[[], Sequence[object]],
         listeners: Callable[[], Sequence[Address]],
         stop: Callable[[], object],
-        config: str = "",
+        web: Callable[[], str] = lambda: "",
         log: LogFilter = LOG,
     ) -> None:
         self._clock = clock
         self._parts = parts
         self._listeners = listeners
         self._stop = stop
-        self._config = config
+        self._web = web
         self._log = log
         self._since = clock.seconds()
         self._baseline: dict[str, int] = {}
@@ -148,12 +148,9 @@ class CoreCommands:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "config": self._config,
             "uptime": int(self._clock.seconds() - self._since),
-            "listeners": [
-                {"transport": at.transport.lower(), "address": at.host, "port": at.port}
-                for at in self._listeners()
-            ],
+            "listeners": [at.socket for at in self._listeners()],
+            "web": self._web(),
             "database": None if database is None else _database(IDatabase(database)),
             "cache": None if cache is None else {"url": getattr(cache, "url", "memory:")},
             "counts": {name: value for name, value in sorted(found.items()) if is_gauge(name)},

@@ -38,9 +38,8 @@ class ShowTests(SynchronousTestCase):
             {
                 "version": "0.1.0",
                 "pid": 5,
-                "config": "etc/pbx.toml",
                 "uptime": 65,
-                "listeners": [{"transport": "udp", "address": "127.0.0.1", "port": 5070}],
+                "listeners": ["udp:127.0.0.1:5070"],
                 "database": {"url": "sqlite:var/pbx.db", "available": False},
                 "cache": {"url": "memory:"},
                 "counts": {"dialog:active_dialogs": 3},
@@ -51,7 +50,7 @@ class ShowTests(SynchronousTestCase):
             "degraded; disk full",
             "5, up 1m 05s",
             "sqlite:var/pbx.db (does not answer)",
-            "udp 127.0.0.1 port 5070",
+            "udp:127.0.0.1:5070",
         ):
             self.assertIn(line, text)
 

@@ -54,7 +54,7 @@ class CoreCommandsTests(SynchronousTestCase):
             lambda: self.parts,
             lambda: [Address("UDP", "127.0.0.1", 5070)],
             lambda: self.stopped.append(self.clock.seconds()),
-            "etc/pbx.toml",
+            lambda: "http://127.0.0.1:1/",
             self.log,
         )
 
@@ -146,9 +146,8 @@ class CoreCommandsTests(SynchronousTestCase):
         self.clock.advance(3)
         status: Any = self.core.status()
         self.assertEqual(status["uptime"], 3)
-        self.assertEqual(
-            status["listeners"], [{"transport": "udp", "address": "127.0.0.1", "port": 5070}]
-        )
+        self.assertEqual(status["listeners"], ["udp:127.0.0.1:5070"])
+        self.assertEqual(status["web"], "http://127.0.0.1:1/")
         self.assertEqual(status["counts"]["dialog:active_dialogs"], 2)
         self.assertNotIn("tm:received_replies", status["counts"])
         self.assertEqual(status["health"], {"status": "ok", "reasons": []})
