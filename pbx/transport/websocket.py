@@ -25,7 +25,8 @@ from pbx.transport.settings import WebSocketSettings
 from pbx.transport.tcp import Listener, address_of
 
 SUBPROTOCOL = "sip"
-_GOING_AWAY = 1001
+#: "Going away" would be truer, but autobahn sends no reserved codes.
+_NORMAL_CLOSURE = 1000
 
 
 class SIPWebSocket(WebSocketServerProtocol):
@@ -162,7 +163,7 @@ class SIPWebSocket(WebSocketServerProtocol):
     def close_wire(self) -> None:
         """Close with the closing handshake."""
         if self.state == self.STATE_OPEN:
-            self.sendClose(_GOING_AWAY)
+            self.sendClose(_NORMAL_CLOSURE)
         else:
             self.dropConnection(abort=False)
 
