@@ -17,8 +17,10 @@ class Aliases:
 
     log = Logger()
 
-    def __init__(self, database: IDatabase, events: IEvents) -> None:
+    def __init__(self, database: IDatabase, events: IEvents, domain_prefix: str = "") -> None:
+        """``domain_prefix`` is removed from the host before it is looked up."""
         self._database = database
+        self._prefix = domain_prefix.lower()
         self._targets: dict[tuple[str, str], tuple[str, str]] = {}
         events.subscribe(TableChanged, self._table_changed)
 
@@ -26,7 +28,7 @@ class Aliases:
         """The URI that it stands for, or the same one; URI parameters are kept."""
         if not self._targets:
             return uri
-        target = self._targets.get((uri.user, uri.host))
+        target = self._targets.get((uri.user, uri.host.removeprefix(self._prefix)))
         if target is None:
             return uri
         user, host = target
@@ -45,7 +47,10 @@ class Aliases:
             "SELECT alias_username, alias_domain, username, domain FROM dbaliases"
         )
         self._targets = {
-            (str(alias), str(domain).lower()): (str(user), str(host).lower())
+            (str(alias or ""), str(domain or "").lower()): (
+                str(user or ""),
+                str(host or "").lower(),
+            )
             for alias, domain, user, host in rows
         }
 

@@ -35,6 +35,8 @@ class Domains:
     def is_local(self, host: str) -> bool:
         """Case does not matter."""
         host = host.lower()
+        if not host:
+            return False
         if host == self._default or host in self._rows or self._is_own_host(host):
             return True
         if self._parents:
@@ -66,8 +68,8 @@ class Domains:
     async def reload(self) -> None:
         """Read the table again."""
         rows = await self._database.query("SELECT domain, attrs, accept_subdomain FROM domain")
-        self._rows = {str(name).strip().lower(): attrs for name, attrs, _ in rows if name}
-        self._parents = frozenset(str(name).strip().lower() for name, _, sub in rows if sub)
+        self._rows = {_host(name): attrs for name, attrs, _ in rows if name}
+        self._parents = frozenset(_host(name) for name, _, sub in rows if name and sub)
 
     def _table_changed(self, event: TableChanged) -> None:
         if event.table == "domain":
@@ -88,3 +90,8 @@ class Domains:
         for name, attrs in self._rows.items():
             domains.append({"name": name, "attributes": attrs} if attrs else {"name": name})
         return {"Domains": domains}
+
+
+def _host(name: object) -> str:
+    """As `URI.host` has it: lower case, no brackets around IPv6."""
+    return str(name).strip().strip("[]").lower()

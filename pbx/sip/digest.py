@@ -69,6 +69,8 @@ class Credentials:
         self.nc: str = ""
         self.count: int = 0
         if self.qop:
+            if self.qop != "auth" and self.qop != "auth-int":
+                raise MalformedMessage("Unknown qop")
             self.nc = fields.get("nc", "")
             self.count = _count(self.nc)
             if "cnonce" not in fields:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -16,13 +14,18 @@ from pbx.sip.digest import ha1
 
 #: Rows that are taken over in one turn of the reactor: a few milliseconds.
 PAGE = 2000
+#: HA1s kept of one account: it may use several algorithms and spellings of its name.
+SPELLINGS = 6
 _HASH_COLUMNS = {"MD5": "ha1", "SHA-256": "ha1_sha256", "SHA-512-256": "ha1_sha512t256"}
+#: HA1 of ``user@domain:realm:password``, for phones that send the domain as part of their name.
+_LONG = "MD5 of user@domain"
+_COLUMNS = {**_HASH_COLUMNS, _LONG: "ha1b"}
 
 
 class Account:
     """One subscriber. ``hashes`` are the HA1s that the table brings, by algorithm."""
 
-    __slots__ = ("_ha1", "_realm", "domain", "hashes", "password", "username")
+    __slots__ = ("_known", "domain", "hashes", "password", "username")
 
     def __init__(
         self, username: str, domain: str, password: str, hashes: tuple[tuple[str, str], ...]
@@ -31,26 +34,26 @@ class Account:
         self.domain = domain
         self.password = password
         self.hashes = hashes
-        self._realm = ""
-        self._ha1: dict[str, str] | None = None
+        self._known: dict[tuple[str, str, str], str] | None = None
 
-    def has(self, algorithm: str) -> bool:
-        """Whether credentials of this algorithm can be checked."""
-        return bool(self.password) or any(name == algorithm for name, _ in self.hashes)
-
-    def ha1(self, algorithm: str, realm: str) -> str:
-        """HA1 for this realm, "" when there is nothing to make it from."""
-        known = self._ha1
-        if known is None or self._realm != realm:
-            known = self._ha1 = {}
-            self._realm = realm
-        found = known.get(algorithm)
+    def ha1(self, algorithm: str, name: str, realm: str) -> str:
+        """HA1 for the name as the client sends it, with or without domain; "" when there is nothing
+        to make it from.
+        """
+        known = self._known
+        if known is None:
+            known = self._known = {}
+        found = known.get((algorithm, name, realm))
         if found is None:
             if self.password:
-                found = ha1(algorithm, self.username, realm, self.password)
+                found = ha1(algorithm, name, realm, self.password)
             else:
+                if algorithm == "MD5" and "@" in name:
+                    algorithm = _LONG
                 found = dict(self.hashes).get(algorithm, "")
-            known[algorithm] = found
+            if len(known) >= SPELLINGS:
+                known.clear()
+            known[(algorithm, name, realm)] = found
         return found
 
     def same(self, other: Account) -> bool:
@@ -69,11 +72,10 @@ class Accounts:
         self._clock = clock
         self._by_name: dict[str, Account] = {}
         self._identities: frozenset[str] = frozenset()
-        self._reading: Deferred[None] | None = None
+        self._reading = False
         self._again = False
+        self._lacking: set[str] = set()
         self.offered: Sequence[str] = settings.algorithms
-        #: For users that there are not, so that checking takes as long.
-        self.nobody = Account("", "", secrets.token_hex(16), ())
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -86,23 +88,24 @@ class Accounts:
         """Whether a login may call itself so: its own name, or what the ``uri`` table says."""
         if user.lower() == identity.lower():
             return True
-        return f"{user}@{domain}/{identity}" in self._identities
+        return f"{user}@{domain}/{identity.lower()}" in self._identities
 
     async def read(self) -> None:
         """Read everything again; calls that come meanwhile read once more afterwards."""
-        if self._reading is not None:
+        if self._reading:
             self._again = True
             return
-        self._reading = Deferred()
+        self._reading = True
         try:
             self._again = True
             while self._again:
                 self._again = False
                 await self._read_all()
         finally:
-            self._reading = None
+            self._reading = False
 
     async def _read_all(self) -> None:
+        self._lacking.clear()
         columns = await self._hash_columns()
         sql = (
             f"SELECT id, username, domain, {', '.join([self._settings.password_column, *columns])}"
@@ -120,22 +123,29 @@ class Accounts:
             await deferLater(self._clock, 0)
         if self._settings.use_uri_table:
             self._identities = frozenset(
-                f"{user}@{str(domain).lower()}/{identity}"
+                f"{user}@{str(domain).lower()}/{str(identity).lower()}"
                 for user, domain, identity in await self._database.query(
                     "SELECT username, domain, uri_user FROM uri"
                 )
             )
         self._by_name = fresh
-        self.offered = [
-            name
-            for name in self._settings.algorithms
-            if all(account.has(name) for account in fresh.values())
-        ] or ("MD5",)
+        self.offered = self._all_can()
+
+    def _all_can(self) -> Sequence[str]:
+        """The algorithms that every account has a secret for, and the last one in any case.
+
+        The same for everybody, so that a challenge does not tell who exists. When not even the last
+        one serves all, everything is offered.
+        """
+        configured = self._settings.algorithms
+        if configured[-1] in self._lacking:
+            return configured
+        return tuple(name for name in configured if name not in self._lacking)
 
     async def _hash_columns(self) -> list[str]:
         """Those of the hash columns that this generation of the table has."""
         have: list[str] = []
-        for column in _HASH_COLUMNS.values():
+        for column in _COLUMNS.values():
             if await self._has_column(column):
                 have.append(column)
         return have
@@ -155,7 +165,7 @@ class Accounts:
         user, domain = str(row[1] or ""), str(row[2] or "").lower()
         hashes = {
             name: str(value).lower()
-            for name, column in _HASH_COLUMNS.items()
+            for name, column in _COLUMNS.items()
             if column in columns and (value := row[4 + columns.index(column)])
         }
         password = str(row[3] or "")
@@ -167,3 +177,5 @@ class Accounts:
         known = self._by_name.get(key)
         # The hashes that were computed are worth keeping.
         fresh[key] = known if known is not None and known.same(account) else account
+        if not password and hashes:
+            self._lacking.update(name for name in self._settings.algorithms if name not in hashes)

@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pbx.events import AuthenticationFailed, TableChanged
@@ -23,7 +24,7 @@ from pbx.interfaces import (
 )
 from pbx.services.authenticator.accounts import Account, Accounts
 from pbx.services.authenticator.settings import AuthenticatorSettings
-from pbx.sip.digest import HASHES, Credentials, Nonces, Use, challenge
+from pbx.sip.digest import Credentials, Nonces, Use, challenge
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.message import Request
 from pbx.sip.uri import URI
@@ -33,6 +34,8 @@ FORBIDDEN = Reply(403, "Forbidden auth ID")
 NO_DATABASE = Reply(500, "Server Internal Error", (("Retry-After", "10"),))
 _BROWSERS = frozenset(("WS", "WSS"))
 _STATE = "auth.nonce_key"
+#: Seconds until a change that could not be read is tried again.
+RETRY = 5.0
 
 
 @implementer(IAuthenticator, IStartable, IReloadable, ICommands, IStatistics)
@@ -56,6 +59,8 @@ class Authenticator:
         self._clock = clock
         self._accounts = Accounts(settings, database, clock)
         self._nonces = self._made_nonces(secrets.token_bytes(32))
+        self._nobody = secrets.token_hex(32)
+        self._retry: IDelayedCall | None = None
         self.checked = self.challenged = self.rejected = self.stale = 0
         events.subscribe(TableChanged, self._table_changed)
 
@@ -85,6 +90,9 @@ class Authenticator:
 
     async def stop(self) -> None:
         """Nothing is kept anywhere else."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     async def reload(self) -> None:
         """Read the subscribers again."""
@@ -92,10 +100,16 @@ class Authenticator:
 
     def _table_changed(self, event: TableChanged) -> None:
         if event.table == "subscriber" or event.table == "uri":
-            Deferred.fromCoroutine(self.reload()).addErrback(self._not_read)
+            self._refresh()
 
-    def _not_read(self, failure: object) -> None:
-        self.log.warn("the subscribers were not read: {failure}", failure=failure)
+    def _refresh(self) -> None:
+        self._retry = None
+        Deferred.fromCoroutine(self.reload()).addErrback(self._not_read)
+
+    def _not_read(self, failure: Failure) -> None:
+        self.log.warn("the subscribers were not read: {error}", error=failure.getErrorMessage())
+        if self._retry is None:
+            self._retry = self._clock.callLater(RETRY, self._refresh)
 
     # IAuthenticator
 
@@ -147,12 +161,13 @@ class Authenticator:
         register: bool,
     ) -> Reply | None:
         realm = credentials.realm
-        ha1 = ""
-        if credentials.base in HASHES:
-            # As much work for users that there are not.
-            ha1 = (account or self._accounts.nobody).ha1(credentials.base, realm)
-        right = bool(ha1) and credentials.proves(ha1, request.method, request.body)
-        if account is None or not right:
+        if not self._accepts(credentials):
+            self._failed(credentials, arrival, "algorithm or qop that is not offered")
+            return self._challenge(arrival, realm, register)
+        ha1 = account.ha1(credentials.base, credentials.username, realm) if account else ""
+        # As much work for users that there are not.
+        right = credentials.proves(ha1 or self._nobody, request.method, request.body)
+        if account is None or not ha1 or not right:
             if account is None and not self._database.available:
                 return NO_DATABASE
             self._failed(credentials, arrival, "wrong password" if account else "unknown user")
@@ -160,24 +175,35 @@ class Authenticator:
         use = self._nonces.use(credentials.nonce, credentials.count, self._clock.seconds())
         if use is Use.ACCEPTED:
             return None
-        if use is Use.FORGED:
-            self._failed(credentials, arrival, "forged nonce")
-            return self._challenge(arrival, realm, register)
+        # Who knows the password need not type it again because of an old, used or foreign nonce.
         self.stale += 1
         return self._challenge(arrival, realm, register, stale=True)
 
+    def _accepts(self, credentials: Credentials) -> bool:
+        if credentials.base not in self._settings.algorithms:
+            return False
+        return credentials.qop != "auth-int" or "auth-int" in self._settings.qop
+
     def _credentials(self, request: Request, header: str, realm: str) -> Credentials | None:
-        """Those for our realm; of several the first with a hash that we offer."""
-        if header not in request.names:
-            return None
+        """Those for our realm; of several the first with a hash that we offer.
+
+        Raises MalformedMessage when there are none and some cannot be read.
+        """
         found: Credentials | None = None
+        malformed: MalformedMessage | None = None
         for value in request.get_all(header):
-            credentials = Credentials.parse(value)
+            try:
+                credentials = Credentials.parse(value)
+            except MalformedMessage as error:
+                malformed = error
+                continue
             if credentials is None or credentials.realm != realm:
                 continue
             if credentials.base in self._accounts.offered:
                 return credentials
             found = found or credentials
+        if found is None and malformed is not None:
+            raise malformed
         return found
 
     def _challenge(
@@ -185,7 +211,9 @@ class Authenticator:
     ) -> Reply:
         self.challenged += 1
         name = "WWW-Authenticate" if register else "Proxy-Authenticate"
-        offered = ("MD5",) if arrival.peer.transport in _BROWSERS else self._accounts.offered
+        offered = self._accounts.offered
+        if arrival.peer.transport in _BROWSERS and "MD5" in offered:
+            offered = ("MD5",)
         nonce = self._nonces.issue(self._clock.seconds())
         qop = self._settings.qop
         headers = tuple(

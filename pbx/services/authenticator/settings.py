@@ -12,9 +12,10 @@ class AuthenticatorSettings:
     """How users prove who they are."""
 
     algorithms: tuple[str, ...] = ("SHA-256", "MD5")
-    """What is offered, in this order: SHA-512-256, SHA-256, MD5. One that some subscriber lacks
-    both the password and the hash for is left out. Browsers are only offered MD5, for they
-    know nothing else and give up when they see another first."""
+    """What is offered and accepted, in this order: SHA-512-256, SHA-256, MD5. One that some
+    subscriber lacks both the password and the hash for is left out, except the last. Browsers
+    are offered nothing but MD5 when it is among them, for they know nothing else and give up
+    when they see another first."""
     qop: str = "auth"
     """Quality of protection that is offered; "" for challenges as before RFC 2617."""
     nonce_expire: int = 30

@@ -74,12 +74,17 @@ class Destination:
     def is_at(self, peer: Address, via_port: int | None) -> bool:
         """Whether something that came from there came from this node (oddity O24).
 
-        Connections come from any port, so for them the port in Via counts.
+        Connections come from any port, so for them the port in Via counts. A URI without port
+        matches every port.
         """
         if peer.host not in self.addresses:
             return False
-        port = self.uri.port or (5061 if self.uri.transport == "TLS" else 5060)
-        return port == (peer.port if peer.transport == "UDP" else via_port or 5060)
+        port = self.uri.port
+        if port is None:
+            return True
+        if peer.transport == "UDP":
+            return port == peer.port
+        return port == (via_port or (5061 if peer.transport == "TLS" else 5060))
 
 
 def parse_resources(text: str) -> dict[str, int]:

@@ -121,12 +121,27 @@ class LoadBalancer:
             "SELECT id, group_id, dst_uri, resources, probe_mode, attrs"
             " FROM load_balancer ORDER BY id"
         )
-        self._destinations = make_destinations(rows, self._destinations)
+        before = self._destinations
+        self._destinations = make_destinations(rows, before)
+        self._forget_destinations(before)
         groups: dict[int, list[Destination]] = {}
         for destination in self._destinations.values():
             groups.setdefault(destination.group, []).append(destination)
         self._groups = groups
         self._resolve_all()
+
+    def _forget_destinations(self, before: Mapping[int, Destination]) -> None:
+        """Calls on a node that is gone, or whose row names another node now, count nowhere."""
+        gone = {
+            id
+            for id, destination in before.items()
+            if id not in self._destinations
+            or str(self._destinations[id].uri) != str(destination.uri)
+        }
+        if gone:
+            for session in self._sessions.values():
+                if session.destination in gone:
+                    session.destination = None
 
     def _table_changed(self, event: TableChanged) -> None:
         if event.table == "load_balancer":
@@ -171,10 +186,10 @@ class LoadBalancer:
             self.refused += 1
             return None
         self.acquired += 1
-        session.destination = chosen.id
-        session.tried.append(chosen.id)
-        chosen.count(session.resources, 1)
         if arrival.call:
+            session.destination = chosen.id
+            session.tried.append(chosen.id)
+            chosen.count(session.resources, 1)
             if not session.started and arrival.call not in self._unused:
                 self._unused[arrival.call] = self._clock.seconds() + UNUSED
             self._sessions[arrival.call] = session
@@ -290,7 +305,9 @@ class LoadBalancer:
             if destination.attrs:
                 shown["attrs"] = destination.attrs
             return shown
-        enabled = str(new_status) != "0"
+        if str(new_status) not in ("0", "1"):
+            raise CommandFailed(400, "Bad status: 0 or 1")
+        enabled = str(new_status) == "1"
         destination.auto_enable = enabled
         if enabled != destination.enabled:
             self._switch(destination, enabled, "by the operator")
