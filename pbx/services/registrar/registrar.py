@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from os import urandom
@@ -108,9 +109,22 @@ class Registrar:
         self._rows = Rows(
             self._settings.use_domain, self._settings.case_sensitive, names[0] if names else ""
         )
-        grace = now + self._settings.restart_grace
+        rows = await self._database.query(f"{SELECT} ORDER BY contact_id")
+        # Nothing of this is garbage, and looking for some takes longer than the loading.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            bad = self._restore(rows, now + self._settings.restart_grace)
+        finally:
+            if collecting:
+                gc.enable()
+        if bad:
+            self.log.warn("{count} rows of location make no sense and are left alone", count=bad)
+
+    def _restore(self, rows: Iterable[Sequence[object]], grace: int) -> int:
+        """Bindings of rows; how many rows were not understood."""
         bad = 0
-        for row in await self._database.query(f"{SELECT} ORDER BY contact_id"):
+        for row in rows:
             try:
                 binding = self._rows.binding_of(row)
             except ValueError:
@@ -122,8 +136,7 @@ class Registrar:
             if binding.instance:
                 self.location.index(binding)
             self.location.add(binding)
-        if bad:
-            self.log.warn("{count} rows of location make no sense and are left alone", count=bad)
+        return bad
 
     async def _load_secret(self) -> None:
         rows = await self._database.query("SELECT value FROM pbx_state WHERE name = ?", (_SECRET,))

@@ -12,6 +12,7 @@ from pbx.services.registrar.settings import RegistrarSettings
 from pbx.sip.errors import MalformedMessage, SIPError
 from pbx.sip.fields import NameAddr, parse_number
 from pbx.sip.message import Request
+from pbx.sip.params import unquote
 from pbx.sip.uri import URI
 
 #: The bits of the ``methods`` column.
@@ -133,7 +134,7 @@ class Reader:
         if "require" in names:
             _check_require(request)
         if "supported" in names:
-            read.supported = tokens(", ".join(request.get_all("supported")))
+            read.supported = tokens(_joined(request, "supported"))
         if "contact" in names:
             if "path" in names:
                 read.path = self._path(request, read.supported)
@@ -141,18 +142,18 @@ class Reader:
             if "user-agent" in names:
                 read.user_agent = sys.intern((request.get("user-agent") or "")[:COLUMN])
             if "allow" in names:
-                read.methods = method_mask(", ".join(request.get_all("allow")))
+                read.methods = method_mask(_joined(request, "allow"))
         return read
 
     def _check_user(self, to: URI) -> None:
         settings = self._settings
-        if not to.is_sip or (settings.use_domain and not to.user):
+        user = to.user
+        if not to.is_sip or (settings.use_domain and not user):
             raise RegistrationRefused(400, "Bad address of record")
         host = to.host
         is_local = self._domains.is_local
         if not is_local(host) and not is_local(host.removeprefix(settings.realm_prefix)):
             raise RegistrationRefused(404, "Address of record not in this domain")
-        user = to.user
         if (
             len(user) > settings.max_username_len
             or len(host) > settings.max_domain_len
@@ -190,6 +191,8 @@ class Reader:
             self._check_outbound(request, read)
 
     def _default_expires(self, request: Request) -> int:
+        if "expires" not in request.names:
+            return self._settings.default_expires
         try:
             expires = request.expires
         except MalformedMessage:
@@ -205,10 +208,10 @@ class Reader:
             raise RegistrationRefused(400, "Contact too long" if uri_text else "Bad Contact")
         params = contact.params
         if params:
-            for name, _ in params:
+            for name, value in params:
                 name = name.lower()
                 if name == "expires":
-                    expires = _number(params.get(name), "Bad expires")
+                    expires = _number(value, "Bad expires")
                 elif name == "q":
                     q = _q_value(params.get(name) or "")
                 elif name == "+sip.instance":
@@ -257,6 +260,13 @@ class Reader:
             wanted.reg_id = 0
 
 
+def _joined(request: Request, name: str) -> str:
+    """The value of a list header, nearly always on one line."""
+    if request.names.count(name) > 1:
+        return ", ".join(request.get_all(name))
+    return request.get(name) or ""
+
+
 def _check_require(request: Request) -> None:
     """RFC 3261 section 8.2.2.3."""
     unknown = [tag for tag in request.get_list("require") if tag.lower() not in _EXTENSIONS]
@@ -266,8 +276,10 @@ def _check_require(request: Request) -> None:
 
 
 def _number(text: str | None, error: str) -> int:
+    if text and len(text) < 10 and text.isascii() and text.isdigit():
+        return int(text)
     try:
-        return parse_number(text or "", "", LATEST * 2 + 1)
+        return parse_number(unquote(text or ""), "", LATEST * 2 + 1)
     except MalformedMessage:
         raise RegistrationRefused(400, error) from None
 
