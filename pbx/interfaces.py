@@ -563,6 +563,7 @@ class IPBXPlugin(Interface):
     """A module of ``plugins/``."""
 
     name: str = Attribute("The name in pbx.toml.")
+    settings: type | None = Attribute("The dataclass of its table, for the reference.")
 
     def provide(registry: IRegistry, clock: IReactorTime, table: Mapping[str, Any]) -> None:
         """Build the plugin's parts and provide them; ``table`` is its own TOML table. Raises

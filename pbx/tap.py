@@ -17,11 +17,14 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
+from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+import plugins
 from pbx import appliance
 from pbx.config import ConfigError, base_folder, read, reference
+from pbx.interfaces import IPBXPlugin
 from pbx.logs import LOG
 from pbx.management.core import CoreCommands
 
@@ -79,9 +82,16 @@ class Options(usage.Options):
             parent["pidfile"] = ""
 
 
+def all_settings() -> dict[str, type]:
+    """The settings dataclass of every table, those of plugins included."""
+    found = sorted(getPlugins(IPBXPlugin, plugins), key=lambda plugin: plugin.name)
+    kinds = {plugin.name: plugin.settings for plugin in found if plugin.settings is not None}
+    return {**appliance.SETTINGS, **kinds}
+
+
 def settings_reference() -> str:
     """Every table of pbx.toml as text."""
-    return "\n\n".join(reference(kind, name) for name, kind in appliance.SETTINGS.items())
+    return "\n\n".join(reference(kind, name) for name, kind in all_settings().items())
 
 
 def build(path: Path) -> appliance.Appliance:

@@ -252,6 +252,7 @@ class NatPingPlugin:
     """Announces the pinger."""
 
     name = "nat_ping"
+    settings = NatPingSettings
 
     def provide(self, registry: IRegistry, clock: IReactorTime, table: Mapping[str, Any]) -> None:
         """Build the pinger."""

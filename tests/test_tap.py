@@ -70,8 +70,8 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(f"[{name}]\n", out)
 
     def parsed(self, *arguments: str) -> ServerOptions:
-        options = ServerOptions()  # type: ignore[no-untyped-call]
-        options.parseOptions([*arguments, "pbx", "-c", "x.toml"])  # type: ignore[no-untyped-call]
+        options = ServerOptions()
+        options.parseOptions([*arguments, "pbx", "-c", "x.toml"])
         return options
 
     def test_foreground_needs_no_process_file(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pbx.appliance import SETTINGS
 from pbx.config import reference
+from pbx.tap import all_settings
 
 HEAD = """# Configuration
 
@@ -25,7 +25,7 @@ This page is written by `make reference`; `twistd pbx --reference` prints the sa
 
 def main() -> None:
     """The whole page."""
-    tables = [f"```\n{reference(kind, name)}\n```\n" for name, kind in SETTINGS.items()]
+    tables = [f"```\n{reference(kind, name)}\n```\n" for name, kind in all_settings().items()]
     Path(sys.argv[1]).write_text("\n".join([HEAD, *tables]), "utf-8")
 
 
