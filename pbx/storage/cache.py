@@ -8,13 +8,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from pbx.interfaces import ICache, IHealth, IStatistics
+from pbx.interfaces import ICache, IHealth, IStartable, IStatistics
 
 #: How many keys may be added before those that expired are swept out.
 SWEEP_EVERY = 1000
 
 
-@implementer(ICache, IHealth, IStatistics)
+@implementer(ICache, IHealth, IStartable, IStatistics)
 class MemoryCache:
     """A dict with expiry, for at most ``limit`` keys: beyond it the oldest go."""
 
@@ -52,7 +52,7 @@ class MemoryCache:
         """Nothing to connect."""
         return succeed(None)
 
-    def close(self) -> Deferred[None]:
+    def stop(self) -> Deferred[None]:
         """Forget everything."""
         self._entries.clear()
         return succeed(None)

@@ -16,7 +16,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pbx.interfaces import ICache, IHealth, IStatistics
+from pbx.interfaces import ICache, IHealth, IStartable, IStatistics
 from pbx.storage.condition import Condition
 from pbx.storage.errors import DatabaseError, Kind
 from pbx.storage.urls import ServerURL
@@ -61,7 +61,7 @@ class _Factory(txredisapi.RedisFactory):  # type: ignore[misc]
         self._cache.refused(str(why))
 
 
-@implementer(ICache, IHealth, IStatistics)
+@implementer(ICache, IHealth, IStartable, IStatistics)
 class RedisCache:
     """At most ``limit`` keys wait while Redis is away, and ``limit`` commands are under way; what
     comes beyond is dropped and counted. A reply must come within ``timeout`` seconds.
@@ -108,13 +108,13 @@ class RedisCache:
             return succeed(None)
         return self._began(self._connection.get(key)).addErrback(lambda failure: None)
 
-    def close(self) -> Deferred[None]:
+    def stop(self) -> Deferred[None]:
         """After the commands under way are answered, or a second."""
         if not self._started:
             return succeed(None)
-        return Deferred.fromCoroutine(self._close())
+        return Deferred.fromCoroutine(self._stop())
 
-    async def _close(self) -> None:
+    async def _stop(self) -> None:
         if self._connection is not None:
             last = self._began(self._connection.ping())
             last.addTimeout(1.0, self._clock).addErrback(lambda failure: None)

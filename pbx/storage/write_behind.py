@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pbx.interfaces import IDatabase, IWriteBehind
+from pbx.interfaces import IDatabase, IStartable, IWriteBehind
 from pbx.storage.errors import DatabaseError
 
 Row = tuple[object, ...]
@@ -24,7 +24,7 @@ BATCH = 1000
 MAX_PAUSE = 10.0
 
 
-@implementer(IWriteBehind)
+@implementer(IWriteBehind, IStartable)
 class WriteBehind:
     """Changes of one table, written every ``interval`` seconds, one batch at a time.
 
@@ -111,6 +111,10 @@ class WriteBehind:
             self._in_flight = True
             Deferred.fromCoroutine(self._fly()).addErrback(self._crashed)
         return waiter
+
+    def start(self) -> Deferred[None]:
+        """Nothing to read."""
+        return succeed(None)
 
     def stop(self, patience: float = 5.0) -> Deferred[None]:
         """Flush what waits, for at most so many seconds, and write no more."""
