@@ -308,9 +308,7 @@ class Locator:
 
     def _not_found(self, reason: Failure, question: Question) -> None:
         settings = self._settings
-        absent = isinstance(
-            reason.value, (DNSNameError, AuthoritativeDomainError, ValueError, UnicodeError)
-        )
+        absent = isinstance(reason.value, (DNSNameError, AuthoritativeDomainError, UnicodeError))
         if not absent:
             self.failures += 1
         self._answered(question, (), settings.negative_time if absent else settings.failure_time)

@@ -31,7 +31,7 @@ from pbx.timing import TimerWheel
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
-from pbx.transport.listeners import IReactor, ListenFailed, Listeners
+from pbx.transport.listeners import IReactor, Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
 from pbx.transport.tls import TLSContexts, TLSSettings, make_certificate
@@ -263,9 +263,9 @@ class TCPTests(TransportTestCase):
     async def test_a_thousand_connections_are_held_open(self) -> None:
         stack = await self.stack("tcp:127.0.0.1:0")
         clients: list[socket.socket] = []
-        self.addCleanup(lambda: [client.close() for client in clients])
         for _ in range(1000):
             client = socket.create_connection((stack.bound.host, stack.bound.port))
+            self.addCleanup(client.close)
             clients.append(client)
             client.sendall(OPTIONS)
             if len(clients) % 50 == 0:
@@ -427,9 +427,7 @@ class Browser(WebSocketClientFactory):
 
     def __init__(self, address: Address, **more: Any) -> None:
         scheme = address.transport.lower()
-        super().__init__(  # type: ignore[no-untyped-call]
-            f"{scheme}://{address.host}:{address.port}/", reactor=reactor, **more
-        )
+        super().__init__(f"{scheme}://{address.host}:{address.port}/", reactor=reactor, **more)
         self.received: list[tuple[bytes, bool]] = []
         self.closed = False
         self.opened: Deferred[Any] = Deferred()
@@ -550,10 +548,10 @@ class Zone(FileAuthority):
     """The records of ``pbx.test``."""
 
     def loadFile(self, filename: str) -> None:
-        self.soa = (b"pbx.test", dns.Record_SOA(b"ns.pbx.test", b"root.pbx.test"))
-        self.records: dict[bytes, list[Any]] = {
+        soa: Any = (b"pbx.test", dns.Record_SOA(b"ns.pbx.test", b"root.pbx.test"))
+        records: dict[bytes, list[Any]] = {
             b"pbx.test": [
-                self.soa[1],
+                soa[1],
                 dns.Record_NAPTR(20, 1, b"s", b"SIP+D2U", b"", b"_sip._udp.pbx.test", ttl=60),
                 dns.Record_NAPTR(10, 1, b"s", b"SIP+D2T", b"", b"_sip._tcp.pbx.test", ttl=60),
             ],
@@ -565,17 +563,16 @@ class Zone(FileAuthority):
             b"one.pbx.test": [dns.Record_A("192.0.2.1", ttl=60)],
             b"two.pbx.test": [dns.Record_A("192.0.2.2", ttl=60)],
         }
+        vars(self).update(soa=soa, records=records)
 
 
 class DNSTests(TransportTestCase):
     async def test_naptr_srv_and_address_of_a_real_server(self) -> None:
         """RFC 3263 section 4: order of NAPTR, priority of SRV, then addresses."""
-        factory = DNSServerFactory(authorities=[Zone(b"")])  # type: ignore[no-untyped-call]
+        factory = DNSServerFactory(authorities=[Zone(b"")])
         port = reactor.listenUDP(0, dns.DNSDatagramProtocol(factory), "127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)
-        resolver = Resolver(  # type: ignore[no-untyped-call]
-            servers=[("127.0.0.1", port.getHost().port)], reactor=reactor
-        )
+        resolver = Resolver(servers=[("127.0.0.1", port.getHost().port)], reactor=reactor)
         locator = Locator(DNSSettings(), resolver, reactor, {})
         uri = URI.parse("sip:1001@pbx.test")
         self.assertIsNone(locator.locate(uri))
