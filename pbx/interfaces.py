@@ -168,6 +168,11 @@ class ITransactions(Interface):
     def send_ack(ack: Request, flow: IFlow) -> None:
         """Send an ACK for a 2xx: no transaction."""
 
+    def merged(request: Request) -> bool:
+        """Whether a new request came before along another path: answer 482 (8.2.2.2). To be asked
+        once per request, by who answers it as a user agent server.
+        """
+
     def counts() -> Mapping[str, int]:
         """Gauges and counters by name."""
 

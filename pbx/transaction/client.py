@@ -66,18 +66,19 @@ class ClientTransaction(Transaction):
             self._timer = layer.wheel.call_later(0.0, self._send_failed)
             return
         if self.request.method == "INVITE":
-            self.start(Letter.A)
-            end = Letter.B
+            repeat, end = Letter.A, Letter.B
         else:
-            self.start(Letter.E)
-            end = Letter.F
-        self.start_end(end, self._seconds[end] if timeout is None else timeout)
+            repeat, end = Letter.E, Letter.F
+        self.start_both(repeat, end, self._seconds[end] if timeout is None else timeout)
 
     def response_received(self, response: Response) -> None:
         """Let the state machine see a response."""
         status = response.status
         if self.state <= _PROCEEDING:
             self.status = status
+            if self.state is _CALLING:
+                # Any response stops retransmissions of an INVITE.
+                self._data = b""
         self.happened(event_of(status), response)
         if self._cancel is not None and self.state is _PROCEEDING:
             self._send_cancel(self._cancel)
@@ -121,7 +122,6 @@ class ClientTransaction(Transaction):
 
     def _acknowledge(self, response: Response) -> None:
         if not self._ack:
-            self._data = b""
             self._ack = bytes(hop_by_hop(self.request, "ACK", to=response.get("to") or ""))
         try:
             self.flow.send(self._ack)

@@ -37,10 +37,6 @@ class Counters:
         self.timeouts = 0
         self.transport_errors = 0
 
-    def final(self, status: int) -> None:
-        """A server transaction got a final response."""
-        self.finals[status // 100] += 1
-
     def failed(self, status: int) -> None:
         """A client transaction ended without one."""
         if status == 408:

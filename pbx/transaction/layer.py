@@ -184,17 +184,17 @@ class TransactionLayer:
         except TransportFailed:
             self.counters.transport_errors += 1
 
-    def merged(self, transaction: ServerTransaction) -> bool:
-        """Whether the request of a new transaction came before, along another path (8.2.2.2).
+    def merged(self, request: Request) -> bool:
+        """Whether a new request came before, along another path (8.2.2.2).
 
-        To be asked once per request, by who answers it like a user agent server: 482 then.
+        To be asked once per request, by who answers it like a user agent server: 482 then. Raises
+        MalformedMessage.
         """
-        request = transaction.request
         if request.to.tag:
             return False
         cseq = request.cseq
         name = f"{request.call_id} {cseq.number} {cseq.method} {request.from_.tag}"
-        key = transaction.key.encode("utf-8", "surrogateescape")
+        key = server_key(request).encode("utf-8", "surrogateescape")
         known = self._seen.entries.get(name)
         if known is None:
             self._seen.add(name, key)

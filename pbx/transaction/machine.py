@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pbx.transaction.layer import TransactionLayer
 
 _EVENTS: tuple[Event, ...] = tuple(Event)
+_NEVER = math.inf
 _TERMINATED = State.TERMINATED
 _STOP = Do.STOP
 _J = Letter.J
@@ -64,8 +65,8 @@ class Transaction:
         self._rows = rows
         self._seconds = layer.seconds_reliable if flow.reliable else layer.seconds_unreliable
         self._timer: Timer | None = None
-        self._repeat_at = math.inf
-        self._end_at = math.inf
+        self._repeat_at = _NEVER
+        self._end_at = _NEVER
         self._interval = 0.0
         self._repeat_event = Event.A_FIRED
         self._end_event = Event.B_FIRED
@@ -93,29 +94,38 @@ class Transaction:
 
     def start(self, timer: Letter) -> None:
         """Start a timer, in place of the one of its kind; one that lasts 0 s fires at once."""
+        seconds = self._seconds[timer]
+        if timer is _J or timer is _K:
+            self._stop()
+            if seconds == 0.0:
+                self.end()
+            else:
+                self._linger()
+            return
         event = _EVENTS[timer]
         if timer in REPEATING:
-            again = self._interval
-            again = (
-                next_interval(timer, again, self.state, self._layer.timers.t2)
-                if again
-                else self._seconds[timer]
-            )
-            self._interval = again
+            if self._interval:
+                seconds = next_interval(timer, self._interval, self.state, self._layer.timers.t2)
+            self._interval = seconds
             self._repeat_event = event
-            self._repeat_at = self._layer.clock.seconds() + again
+            self._repeat_at = self._layer.clock.seconds() + seconds
+        elif seconds == 0.0:
+            self._stop()
+            self.happened(event)
+            return
         else:
-            seconds = self._seconds[timer]
-            if seconds == 0.0:
-                self._stop()
-                self.happened(event)
-                return
-            if timer is _J or timer is _K:
-                self._stop()
-                self._linger()
-                return
             self._end_event = event
             self._end_at = self._layer.clock.seconds() + seconds
+        self._arm()
+
+    def start_both(self, repeat: Letter, end: Letter, seconds: float) -> None:
+        """Start the timers of a request that was just sent."""
+        now = self._layer.clock.seconds()
+        self._interval = self._seconds[repeat]
+        self._repeat_event = _EVENTS[repeat]
+        self._repeat_at = now + self._interval
+        self._end_event = _EVENTS[end]
+        self._end_at = now + seconds
         self._arm()
 
     def start_end(self, timer: Letter, seconds: float) -> None:
@@ -141,18 +151,18 @@ class Transaction:
         raise AssertionError("a transaction is a server or a client")
 
     def _arm(self) -> None:
-        due = min(self._repeat_at, self._end_at)
+        due = self._repeat_at if self._repeat_at < self._end_at else self._end_at
         timer = self._timer
         if timer is not None:
             if timer.due == due:
                 return
             timer.cancel()
             self._timer = None
-        if due != math.inf:
+        if due != _NEVER:
             self._timer = self._layer.wheel.call_at(due, self._alarm)
 
     def _stop(self) -> None:
-        self._repeat_at = self._end_at = math.inf
+        self._repeat_at = self._end_at = _NEVER
         self._interval = 0.0
         timer = self._timer
         if timer is not None:
@@ -162,10 +172,10 @@ class Transaction:
     def _alarm(self) -> None:
         self._timer = None
         if self._end_at <= self._repeat_at:
-            self._end_at = math.inf
+            self._end_at = _NEVER
             self.happened(self._end_event)
         else:
-            self._repeat_at = math.inf
+            self._repeat_at = _NEVER
             self.happened(self._repeat_event)
         if self._timer is None and self.state is not _TERMINATED:
             self._arm()

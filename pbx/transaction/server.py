@@ -34,22 +34,20 @@ _TRANSPORT_ERROR = Event.TRANSPORT_ERROR
 class ServerTransaction(Transaction):
     """One request that we have to answer; of its responses it keeps the last one as bytes."""
 
-    __slots__ = ("_last", "arrived", "request", "status", "to_tag")
+    __slots__ = ("_last", "_old_peer", "arrived", "is_invite", "request", "status", "to_tag")
 
     def __init__(self, layer: TransactionLayer, request: Request, flow: IFlow, key: str) -> None:
-        machine = INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER
+        invite = request.method == "INVITE"
+        machine = INVITE_SERVER if invite else NON_INVITE_SERVER
         super().__init__(layer, flow, key, machine.first, machine.rows)
+        self.is_invite = invite
         self.request = request
         self.arrived = layer.clock.seconds()
         self.status = 0
+        self._old_peer = key.startswith("2543 ")
         #: To tag of the last response; only kept for RFC 2543 peers, see `acknowledged_by`.
         self.to_tag: str | None = None
         self._last = b""
-
-    @property
-    def is_invite(self) -> bool:
-        """Whether the request is an INVITE."""
-        return self.request.method == "INVITE"
 
     def respond(self, response: Response) -> None:
         """Send a response and let the state machine see it; 2xx of INVITE may repeat.
@@ -76,7 +74,7 @@ class ServerTransaction(Transaction):
         """Whether an ACK that has our key is for our response: RFC 2543 peers repeat branches, or
         have none, so that the To tag decides (17.2.3).
         """
-        if not self.key.startswith("2543 "):
+        if not self._old_peer:
             return True
         try:
             return ack.to.tag == self.to_tag
@@ -102,14 +100,16 @@ class ServerTransaction(Transaction):
     def _send(self, response: Response) -> None:
         status = response.status
         self.status = status
-        if self.key.startswith("2543 "):
+        if self._old_peer:
             self.to_tag = _tag(response)
         counters = self._layer.counters
         counters.replies += 1
         if status >= 200:
-            counters.final(status)
-        self._last = bytes(response)
-        self._put(self._last)
+            counters.finals[status // 100] += 1
+        data = bytes(response)
+        # A 2xx to INVITE is repeated by who sent it, never by the transaction.
+        self._last = b"" if self.state is _ACCEPTED else data
+        self._put(data)
 
     def _put(self, data: bytes) -> None:
         try:
@@ -126,7 +126,7 @@ class ServerTransaction(Transaction):
         if self.state > State.PROCEEDING:
             return
         self.status = 408
-        self._layer.counters.final(408)
+        self._layer.counters.finals[4] += 1
         self._stop()
         if self.flow.reliable:
             self.end()

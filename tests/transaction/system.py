@@ -20,7 +20,6 @@ from pbx.sip.message import Request, Response, response_to
 from pbx.sip.parser import parse
 from pbx.timing import TimerWheel
 from pbx.transaction.layer import TransactionLayer
-from pbx.transaction.server import ServerTransaction
 from pbx.transaction.timers import Timers
 from tests.fakes import FakeFlow
 
@@ -132,8 +131,7 @@ class LayerSystem:
         method = transaction.request.method
         self._log.append(f"request {method}")
         self._servers[method] = transaction
-        assert isinstance(transaction, ServerTransaction)
-        if self._refuse_merged and self.layer.merged(transaction):
+        if self._refuse_merged and self.layer.merged(transaction.request):
             self._respond(transaction, 482)
         elif method in self._answers:
             self._respond(transaction, self._answers[method])
