@@ -155,8 +155,12 @@ class Kamailio:
         arguments = [program, "-DD", "-E", "-f", str(self._folder / "kamailio.cfg")]
         arguments += ["-m", "256", "-M", "16", "-Y", str(self._folder)]
         arguments += ["-P", str(self._folder / "kamailio.pid")]
-        self._process = _spawn(arguments, self._folder / "kamailio.log", self._folder)
-        wait_for_udp(self.port)
+        log = self._folder / "kamailio.log"
+        self._process = _spawn(arguments, log, self._folder)
+        try:
+            wait_for_udp(self.port)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}:\n{log.read_text()}") from None
 
     def stop(self) -> None:
         _stop(self._process)
