@@ -174,6 +174,7 @@ class Listeners:
         ports, self._ports = self._ports, []
         self._udp.clear()
         self._flows.clear()
+        self._known = frozenset()
         await DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
     def refresh(self) -> None:
