@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -43,6 +43,7 @@ from pbx.interfaces import (
     IStartable,
     ITimers,
     ITransactions,
+    ITransportUser,
     IUserAgent,
 )
 from pbx.management.commands import Commands
@@ -212,6 +213,13 @@ def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return table
 
 
+class Listening(Protocol):
+    """What hears peers; started and stopped like any other part."""
+
+    def deliver_to(self, user: ITransportUser) -> None:
+        """Who gets the messages."""
+
+
 class Builder:
     """One PBX in the making."""
 
@@ -274,6 +282,19 @@ class Builder:
 
     def _transport(self) -> None:
         tables, reactor = self._tables, self._reactor
+        self._tls: TLSContexts | None = None
+        flows, self._listeners = self.listening()
+        self._flows = self._add(flows)
+        self._registry.provide(IFlows, flows)
+        self._layer = self._add(TransactionLayer(tables.of(Timers), reactor, self._wheel))
+        self._layer.flows = flows
+        self._registry.provide(ITransactions, self._layer)
+        self._user_agent = self._add(UserAgent(self._layer, flows))
+        self._registry.provide(IUserAgent, self._user_agent)
+
+    def listening(self) -> tuple[IFlows, Listening]:
+        """The transports: ways to peers, and what hears them. Tests put their own here."""
+        tables, reactor = self._tables, self._reactor
         transport = tables.of(TransportSettings)
         dns = tables.of(DNSSettings)
         resolver = Resolver(  # type: ignore[no-untyped-call]
@@ -283,12 +304,9 @@ class Builder:
         )
         locator = Locator(dns, resolver, reactor)
         connections = Connections(transport, self._wheel, Delivery(), reactor.seconds)
-        self._tls: TLSContexts | None = None
-        flows = self._add(Flows(connections, locator, reactor, self._tls_contexts))
-        self._flows = flows
-        self._registry.provide(IFlows, flows)
+        flows = Flows(connections, locator, reactor, self._tls_contexts)
         sip = tables.of(SipSettings)
-        self._listeners = Listeners(
+        listeners = Listeners(
             sip.listen,
             sip.advertise,
             flows,
@@ -297,11 +315,7 @@ class Builder:
             self._tls_contexts,
             reactor,
         )
-        self._layer = self._add(TransactionLayer(tables.of(Timers), reactor, self._wheel))
-        self._layer.flows = flows
-        self._registry.provide(ITransactions, self._layer)
-        self._user_agent = self._add(UserAgent(self._layer, flows))
-        self._registry.provide(IUserAgent, self._user_agent)
+        return flows, listeners
 
     def _http_tls(self) -> IOpenSSLContextFactory | None:
         return cast(IOpenSSLContextFactory, self._tls_contexts())
