@@ -109,7 +109,12 @@ class Credentials:
         return digest(base, f"{ha1}:{self.nonce}:{ha2}")
 
     def proves(self, ha1: str, method: str, body: bytes = b"") -> bool:
-        """Whether the response is right; takes the same time wherever it differs."""
+        """Whether the response is right; takes the same time wherever it differs.
+
+        Never with an unknown algorithm.
+        """
+        if self.base not in HASHES:
+            return False
         right = self.expected(ha1, method, body).encode("ascii")
         return hmac.compare_digest(right, self.response.encode("utf-8", "surrogateescape"))
 
@@ -145,13 +150,33 @@ def challenge(
 
 
 def _fields(text: str, position: int) -> dict[str, str]:
+    """Parameters by name in lower case: the quick way while all is where it should be."""
+    if "\\" in text:
+        return _scanned(text, position)
+    fields: dict[str, str] = {}
+    for part in text[position:].split(","):
+        name, _, value = part.partition("=")
+        if value[:1] == '"':
+            if len(value) < 2 or value[-1] != '"':
+                return _scanned(text, position)
+            value = value[1:-1]
+        elif not value or " " in value or "\t" in value:
+            return _scanned(text, position)
+        if '"' in value:
+            return _scanned(text, position)
+        fields[name.strip(" \t").lower()] = value
+    return fields
+
+
+def _scanned(text: str, position: int) -> dict[str, str]:
+    """The same of anything that a phone may write. Raises MalformedMessage."""
     fields: dict[str, str] = {}
     escapes = "\\" in text
     while True:
         equals = text.find("=", position)
         if equals < 0:
             return fields
-        name = text[position:equals].strip(" \t,;").lower()
+        name = text[position:equals].strip(" \t,").lower()
         start = equals + 1
         first = text[start : start + 1]
         while first == " " or first == "\t":

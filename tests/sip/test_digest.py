@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from pbx.sip.digest import Credentials, Nonces, Use, challenge, digest, ha1
@@ -177,7 +179,13 @@ class CredentialsTests(SynchronousTestCase):
         self.assertEqual(read.username, "J\u00e4s\u00f8n")
 
     def test_unknown_algorithm_is_kept(self) -> None:
-        self.assertEqual(parsed(self.GOOD.replace("MD5", "Rot13")).algorithm, "Rot13")
+        credentials = parsed(self.GOOD.replace("MD5", "Rot13"))
+        self.assertEqual(credentials.algorithm, "Rot13")
+        self.assertFalse(credentials.proves("0" * 32, "REGISTER"))
+
+    def test_comma_at_the_edge_of_quotes(self) -> None:
+        self.assertEqual(parsed(self.GOOD.replace('"1001"', '",1001"')).username, ",1001")
+        self.assertEqual(parsed(self.GOOD.replace('"1001"', '"1001,"')).username, "1001,")
 
     def test_other_scheme(self) -> None:
         self.assertIsNone(Credentials.parse("Basic QWxhZGRpbjpvcGVu"))
@@ -204,6 +212,25 @@ class CredentialsTests(SynchronousTestCase):
         ):
             with self.assertRaises(MalformedMessage, msg=new):
                 Credentials.parse(self.GOOD.replace(old, new))
+
+    def test_damaged_credentials(self) -> None:
+        """Whatever a peer writes is read or is malformed; nothing else ever comes out."""
+        dice = random.Random(7616)
+        read = 0
+        for _ in range(5000):
+            text = list(self.GOOD)
+            for _ in range(dice.randint(1, 5)):
+                at = dice.randrange(7, len(text))
+                text[at] = dice.choice(
+                    ['"', ",", "=", "\\", " ", "\t", "", "a", "\udcff", "\u00e4"]
+                )
+            try:
+                credentials = parsed("".join(text))
+            except MalformedMessage:
+                continue
+            self.assertFalse(credentials.proves("0" * 32, "REGISTER"))
+            read += 1
+        self.assertGreater(read, 500)
 
 
 class ChallengeTests(SynchronousTestCase):
