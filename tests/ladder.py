@@ -48,6 +48,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
@@ -56,6 +57,7 @@ from pbx.sip.address import Address
 from pbx.sip.headers import canonical
 from pbx.sip.message import Message, Request, Response, response_to
 from pbx.sip.parser import parse
+from pbx.sip.uri import join_host_port
 
 STEP = 0.01
 _ACTOR = re.compile(r"(\w+) = (udp|tcp|tls|ws|wss) \[?([^\]]+?)\]?:(\d+)$")
@@ -112,10 +114,8 @@ class Line:
             wanted = f"{method[1]} ({method[2]})"
         if not _matches(" ".join(text.split()), " ".join(wanted.split())):
             return [text + lost]
-        lines = [self.text]
-        for detail in self.details if message else ():
-            lines.append(f"    {_compared_detail(detail, message)}")
-        return lines
+        details = self.details if message else ()
+        return [self.text, *(f"    {_compared_detail(detail, message)}" for detail in details)]
 
 
 def _matches(text: str, pattern: str) -> bool:
@@ -137,16 +137,16 @@ def _compared_detail(detail: str, message: Message | None) -> str:
     return f"{name}: {', '.join(values)}" if values else f"!{name}"
 
 
+@dataclass
 class Dialog:
     """One side of a dialog (RFC 3261 section 12)."""
 
-    def __init__(self, call_id: str, local: str, remote: str, target: str, cseq: int) -> None:
-        self.call_id = call_id
-        self.local = local
-        self.remote = remote
-        self.target = target
-        self.cseq = cseq
-        self.routes: list[str] = []
+    call_id: str
+    local: str
+    remote: str
+    target: str
+    cseq: int
+    routes: list[str] = field(default_factory=list)
 
 
 class Actor:
@@ -166,8 +166,7 @@ class Actor:
     def _contact(self) -> str:
         address = self.address
         transport = "" if address.transport == "UDP" else f";transport={address.transport.lower()}"
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        return f"<sip:{self.name}@{host}:{address.port}{transport}>"
+        return f"<sip:{self.name}@{join_host_port(address.host, address.port)}{transport}>"
 
     def received(self, message: Message) -> None:
         """Remember what came."""
@@ -244,11 +243,10 @@ class Actor:
         return Request.make(method, uri, headers)
 
     def _via(self) -> str:
-        address = self.address
-        host = f"[{address.host}]" if ":" in address.host else address.host
+        transport, host, port = self.address
         self._count += 1
         branch = f"z9hG4bK-{self.name}-{self._count}"
-        return f"SIP/2.0/{address.transport} {host}:{address.port};branch={branch};rport"
+        return f"SIP/2.0/{transport} {join_host_port(host, port)};branch={branch};rport"
 
     def _follow_up(self, method: str) -> Request:
         invite = self._sent["INVITE"]
@@ -261,15 +259,10 @@ class Actor:
             ack.set("cseq", f"{invite.cseq.number} ACK")
             return ack
         remote = (answer or invite) if method == "ACK" else invite
-        dialog = Dialog(
-            invite.call_id,
-            invite.get("from") or "",
-            remote.get("to") or "",
-            invite.uri_text,
-            invite.cseq.number,
-        )
+        uri, local, to = invite.uri_text, invite.get("from") or "", remote.get("to") or ""
+        dialog = Dialog(invite.call_id, local, to, uri, invite.cseq.number)
         dialog.routes = invite.get_all("route")
-        return self._make(method, invite.uri_text, dialog, str(invite.via))
+        return self._make(method, uri, dialog, str(invite.via))
 
     def _response(self, what: str) -> Response:
         method = _METHOD.match(what)
@@ -324,7 +317,6 @@ class Ladder:
 
     @classmethod
     def read(cls, path: Path) -> Ladder:
-        """From a file."""
         return cls(path.read_text(), path.name)
 
     def play(self, system: System) -> None:
@@ -383,10 +375,9 @@ class Ladder:
         names: dict[Address, str],
         happened: list[str],
     ) -> None:
-        steps = 0
+        after = line is not None and line.text.startswith("after ")
+        steps = round(float(line.text[6:]) / STEP) if line and after else 0
         before = self._steps
-        if line is not None and line.text.startswith("after "):
-            steps = round(float(line.text[6:]) / STEP)
         pending = list(waiting)
         for step in range(steps + 1):
             if step:
