@@ -118,9 +118,8 @@ class Policy:
             if gateways:
                 return Relay(gateways, account=request.method == "INVITE")
             return Reply(500, "No PSTN Route found")
-        if request.method == "INVITE" and not self.is_from_freeswitch(arrival, request):
-            if self.balancer.has_destinations(INTERNAL):
-                return await self.to_freeswitch(uri, arrival, request)
+        if request.method == "INVITE" and self.wants_freeswitch(arrival, request):
+            return await self.to_freeswitch(uri, arrival, request)
         return await self.to_phones(uri, request, arrival)
 
     async def to_freeswitch(
@@ -171,6 +170,12 @@ class Policy:
         """Whether our event server answers a subscription, and not the phone itself."""
         event = (request.get("event") or "").partition(";")[0].strip().lower()
         return event not in ("refer", "conference")
+
+    def wants_freeswitch(self, arrival: Arrival, request: Request) -> bool:
+        """With nodes in the table every call goes through one, except what comes from there."""
+        if not self.balancer.has_destinations(INTERNAL):
+            return False
+        return not self.is_from_freeswitch(arrival, request)
 
     def is_from_freeswitch(self, arrival: Arrival, request: Request) -> bool:
         """From the profile by which a node calls phones."""

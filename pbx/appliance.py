@@ -75,6 +75,7 @@ from pbx.services.registrar import (
     Registrar,
     RegistrarSettings,
 )
+from pbx.storage.layout import SchemaMismatch
 from pbx.storage.open import open_cache, open_database
 from pbx.storage.watcher import TableWatcher
 from pbx.storage.write_behind import WriteBehind
@@ -84,6 +85,7 @@ from pbx.transaction.timers import Timers
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
+from pbx.transport.hosts import local_addresses
 from pbx.transport.listeners import Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
@@ -323,7 +325,8 @@ class Builder:
     def _tls_contexts(self) -> TLSContexts:
         if self._tls is None:
             sip = self._tables.of(SipSettings)
-            names = [sip.domain, *([sip.advertise] if sip.advertise else [])]
+            names = [sip.domain, *([sip.advertise] if sip.advertise else []), "localhost"]
+            names += sorted(local_addresses())
             self._tls = TLSContexts(self._tables.of(TLSSettings), self._base / "var", names)
         return self._tls
 
@@ -453,7 +456,7 @@ class Lifecycle(Service):
 
     def startService(self) -> Deferred[None]:  # type: ignore[override]
         """Fires when everything serves; fails with what an operator can mend."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
@@ -465,14 +468,14 @@ class Lifecycle(Service):
                     await IStartable(part).start()
                     self._started.append(part)
             await self._welcome()
-        except (ListenFailed, CertificateFailed) as error:
+        except (ListenFailed, CertificateFailed, SchemaMismatch) as error:
             raise ConfigError(str(error)) from None
         except DatabaseError as error:
             raise ConfigError(f"[storage] {self._database.url}: {error}") from None
 
     def stopService(self) -> Deferred[None]:  # type: ignore[override]
         """Fires when the last row is written."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -252,7 +252,8 @@ class IDomains(Interface):
 
     def canonical(host: str) -> str:
         """The domain that users are kept under when they are addressed at this host: the default
-        domain for our own addresses, else the host in lower case."""
+        domain for our own addresses, else the host in lower case.
+        """
 
     def names() -> Sequence[str]:
         """All of them, the default domain first."""
