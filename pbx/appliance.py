@@ -454,9 +454,9 @@ class Lifecycle(Service):
         self._welcome = welcome
         self._started: list[Any] = []
 
-    def startService(self) -> Deferred[None]:  # type: ignore[override]
+    def startService(self) -> Deferred[None]:
         """Fires when everything serves; fails with what an operator can mend."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
@@ -473,9 +473,9 @@ class Lifecycle(Service):
         except DatabaseError as error:
             raise ConfigError(f"[storage] {self._database.url}: {error}") from None
 
-    def stopService(self) -> Deferred[None]:  # type: ignore[override]
+    def stopService(self) -> Deferred[None]:
         """Fires when the last row is written."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
