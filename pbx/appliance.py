@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IOpenSSLContextFactory, IReactorCore, IR
 from twisted.logger import Logger
 from twisted.names.client import Resolver
 from twisted.plugin import getPlugins
+from zope.interface import implementer
 
 import plugins
 from pbx.config import ConfigError, settings, suggestion
@@ -37,7 +38,9 @@ from pbx.interfaces import (
     IDomains,
     IEvents,
     IFlows,
+    IFolder,
     ILoadBalancer,
+    IManagement,
     IPBXPlugin,
     IRegistrar,
     IStartable,
@@ -45,6 +48,7 @@ from pbx.interfaces import (
     ITransactions,
     ITransportUser,
     IUserAgent,
+    IWebSite,
 )
 from pbx.management.commands import Commands
 from pbx.management.core import CoreCommands
@@ -222,6 +226,18 @@ class Listening(Protocol):
         """Who gets the messages."""
 
 
+@implementer(IFolder)
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where relative paths start."""
+
+    base: Path
+
+    def located(self, path: Path) -> Path:
+        """Absolute ones stay."""
+        return self.base / path
+
+
 class Builder:
     """One PBX in the making."""
 
@@ -234,6 +250,7 @@ class Builder:
         self._wheel = TimerWheel(reactor)
         self._parts: list[object] = []
         self._queues: list[WriteBehind] = []
+        self._commands = Commands()
 
     def build(self) -> Appliance:
         """Everything, bottom up."""
@@ -244,6 +261,7 @@ class Builder:
             self._storage()
             self._transport()
             self._services()
+            self._management()
             for plugin in self._tables.plugins:
                 before = registry.parts()
                 plugin.provide(registry, self._reactor, self._tables.of_plugin(plugin.name))
@@ -390,6 +408,15 @@ class Builder:
         registry.provide(IRegistrar, self._add(registrar))
         self._add(TableWatcher(database, events, reactor, WATCHED))
 
+    # What plugins put their own things on
+
+    def _management(self) -> None:
+        self._site = Site(self._tables.of(HTTPSettings), self._reactor, self._http_tls)
+        self._site.put("health", HealthPage(lambda: overall(self._parts)))
+        self._registry.provide(IWebSite, self._site)
+        self._registry.provide(IManagement, self._commands)
+        self._registry.provide(IFolder, Folder(self._base))
+
     # The proxy
 
     def _proxy(self, policy: ReloadablePolicy) -> None:
@@ -411,9 +438,7 @@ class Builder:
 
     def _finish(self) -> Appliance:
         management = self._tables.of(ManagementSettings)
-        site = Site(self._tables.of(HTTPSettings), self._reactor, self._http_tls)
-        site.put("health", HealthPage(lambda: overall(self._parts)))
-        commands = Commands()
+        site, commands = self._site, self._commands
         reactor = cast(IReactorCore, self._reactor)
         self._add(
             CoreCommands(self._reactor, lambda: self._parts, self._flows.listeners, reactor.stop)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -16,6 +17,7 @@ from pbx.verdicts import Arrival, Reply, Target, Verdict
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
+    from twisted.web.resource import IResource
 
     from pbx.sip.errors import MalformedMessage
 
@@ -532,6 +534,27 @@ class ICommands(Interface):
         them as keyword arguments (all text or numbers as sent) and returns a JSON value or an
         awaitable of one. It raises `pbx.commands.CommandFailed` with a code.
         """
+
+
+class IManagement(Interface):
+    """The dispatcher of management commands, for whatever carries text."""
+
+    def handle(text: bytes) -> Awaitable[bytes | None]:
+        """The answer to one JSON-RPC request or batch; None to a notification. Never fails."""
+
+
+class IWebSite(Interface):
+    """The HTTP site."""
+
+    def put(path: str, page: IResource) -> None:
+        """Serve a page, with all below it, at a path of one segment; "/" is the front page."""
+
+
+class IFolder(Interface):
+    """The folder that relative paths of the configuration start from."""
+
+    def located(path: Path) -> Path:
+        """An absolute path for one that was configured."""
 
 
 class IStatistics(Interface):

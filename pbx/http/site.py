@@ -19,7 +19,7 @@ from twisted.web import resource, server
 from zope.interface import implementer
 
 from pbx.config import ConfigError
-from pbx.interfaces import IStartable
+from pbx.interfaces import IStartable, IWebSite
 from pbx.sip.address import Address
 
 
@@ -112,7 +112,7 @@ class LimitedSite(server.Site):
         """Nothing: who wants an access log has a proxy before us."""
 
 
-@implementer(IStartable)
+@implementer(IStartable, IWebSite)
 class Site:
     """Listens when started; `put` resources on it before or after.
 

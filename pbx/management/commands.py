@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pbx.commands import CommandFailed
-from pbx.interfaces import ICommands
+from pbx.interfaces import ICommands, IManagement
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -97,7 +97,7 @@ def json_text(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("utf-8", "surrogateescape")
 
 
-@implementer(ICommands)
+@implementer(ICommands, IManagement)
 class Commands:
     """Every command by name, and the dispatcher. `add` parts before the first request."""
 
