@@ -60,12 +60,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer the request ourselves; an empty ``reason`` is the standard phrase."""
+    """Answer the request ourselves; an empty ``reason`` is the standard phrase.
+
+    ``to_tag`` is for who begins a dialog and must know the tag; otherwise one is made up.
+    """
 
     status: int
     reason: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    to_tag: str = ""
 
 
 #: Called with the request and the best response when all targets failed; its verdict goes on with
