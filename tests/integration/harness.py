@@ -20,7 +20,10 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.integration.phone import Datagrams, Phone, Stream, WebSocket
+
 PROJECT = Path(__file__).parent.parent.parent
+SCENARIOS = Path(__file__).parent / "scenarios"
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(PROJECT),
@@ -134,7 +137,7 @@ class PBX:
                 "domain": "pbx.test",
                 "listen": [f"{kind}:127.0.0.1:0" for kind in ("udp", "tcp", "ws")],
             },
-            "storage": {"database": f"sqlite:{folder}/pbx.db"},
+            "storage": {"database": f"sqlite:{folder}/pbx.db", "write_interval": 0.2},
             "routing": {"policy": str(PROJECT / "etc" / "routing.py")},
             "http": {"listen": ["tcp:127.0.0.1:0"]},
             "management": {"socket": str(folder / "pbx.sock")},
@@ -172,8 +175,8 @@ class PBX:
         except (OSError, ValueError):
             return False
         for listener in status["listeners"]:
-            kind, _, port = listener.partition(":")[0], None, listener.rpartition(":")[2]
-            self.ports[kind] = int(port)
+            kind, _, place = listener.partition(":")
+            self.ports[kind] = int(place.rpartition(":")[2])
         return True
 
     def mi(self, method: str, *params: Any, **named: Any) -> Any:
@@ -208,6 +211,25 @@ class PBX:
             rows = database.execute(statement, params).fetchall()
             database.commit()
         return rows
+
+    def add_node(self, id: int, group: int, port: int, mode: int = 1) -> None:
+        """A row of load_balancer, as the reference deployment has them."""
+        self.sql(
+            "INSERT INTO load_balancer (id, group_id, dst_uri, resources, probe_mode, description)"
+            " VALUES (?, ?, ?, 'vm=100;conf=100;transc=100;pstn=500', ?, 'test')",
+            id,
+            group,
+            f"sip:127.0.0.1:{port}",
+            mode,
+        )
+
+    def load(self) -> dict[str, tuple[bool, int]]:
+        """For each node whether it is enabled and its pstn load."""
+        found: dict[str, tuple[bool, int]] = {}
+        for node in self.mi("lb_list")["Destinations"]:
+            load = {item["name"]: item["load"] for item in node["Resources"]}
+            found[node["uri"]] = (node["enabled"] == "yes", load["pstn"])
+        return found
 
     def kill(self) -> None:
         """kill -9."""
@@ -246,14 +268,90 @@ class PBXTestCase(SynchronousTestCase):
             pbx.add_user(user)
         if users:
             # Provisioning takes effect within 5 s (design contract); wait for the last one.
-            until(lambda: pbx.mi("user_known", f"{users[-1]}@pbx.test"), "the users are known", 6)
+            until(lambda: pbx.mi("auth_knows", f"{users[-1]}@pbx.test"), "the users are known", 6)
         return pbx
 
-    def run_program(self, name: str, arguments: Sequence[str]) -> Process:
+    def run_program(self, arguments: Sequence[str], name: str) -> Process:
         """A program that is stopped when the test ends."""
         process = Process(arguments, self.folder, name)
         self._started.append(process)
         return process
+
+    def phone(self, pbx: PBX, user: str, kind: str = "udp", password: str = "secret") -> Phone:
+        """A phone of a user, switched on and not registered."""
+        ways: dict[str, type[Datagrams | Stream | WebSocket]] = {
+            "udp": Datagrams,
+            "tcp": Stream,
+            "ws": WebSocket,
+        }
+        phone = Phone(user, ways[kind](pbx.host, pbx.ports[kind]), password)
+        self.addCleanup(phone.close)
+        return phone
+
+    def registered(self, pbx: PBX, user: str, kind: str = "udp", parameters: str = "") -> Phone:
+        """A phone that can be called."""
+        phone = self.phone(pbx, user, kind)
+        phone.register(parameters=parameters)
+        return phone
+
+    def sipp(
+        self,
+        scenario: str,
+        pbx: PBX,
+        *more: str,
+        port: int = 0,
+        transport: str = "udp",
+        fills: dict[str, str] | None = None,
+    ) -> Sipp:
+        """SIPp with a scenario; ``@name@`` in it is replaced by ``fills``."""
+        text = (SCENARIOS / f"{scenario}.xml").read_text()
+        for key, value in (fills or {}).items():
+            text = text.replace(f"@{key}@", value)
+        port = port or free_port()
+        name = f"{scenario}-{port}"
+        path = self.folder / f"{name}.xml"
+        path.write_text(text)
+        process = Sipp(
+            [
+                program("sipp"),
+                f"{pbx.host}:{pbx.ports[transport]}",
+                *("-sf", str(path), "-i", "127.0.0.1", "-p", str(port)),
+                *("-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-timeout_error"),
+                *("-trace_err", "-error_file", str(self.folder / f"{name}.err"), "-timeout", "60s"),
+                *more,
+            ],
+            self.folder,
+            name,
+        )
+        process.port = port
+        self._started.append(process)
+        return process
+
+    def succeeds(self, process: Sipp, seconds: float = 60.0) -> None:
+        """A SIPp run ends, with every call as its scenario says."""
+        status = process.wait(seconds)
+        self.assertEqual(status, 0, process.errors())
+
+
+class Sipp(Process):
+    """A SIPp of which the port and the errors are known."""
+
+    port = 0
+
+    def listening(self) -> bool:
+        """Whether its port is taken by now."""
+        assert self.popen.poll() is None, self.errors() + self.text()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except OSError:
+                return True
+        return False
+
+    def errors(self) -> str:
+        """What went wrong."""
+        files = sorted(self.output.parent.glob("*.err"))
+        return "\n".join(f"{path.name}: {path.read_text()[-3000:]}" for path in files)
 
 
 @contextlib.contextmanager
