@@ -85,7 +85,8 @@ class LimitedRequest(server.Request):
             super().requestReceived(command, path, version)
 
     def _limit(self) -> int:
-        site = self.site
+        # `self.site` is not set before the request is complete.
+        site = getattr(self.channel, "site", None)
         return site.max_body if isinstance(site, LimitedSite) else 0
 
     def _refuse(self) -> None:
