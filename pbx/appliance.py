@@ -89,7 +89,7 @@ from pbx.transaction.timers import Timers
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
-from pbx.transport.hosts import local_addresses
+from pbx.transport.hosts import is_wildcard, local_addresses
 from pbx.transport.listeners import Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
@@ -451,7 +451,9 @@ class Builder:
         )
         parts = [*self._parts, site, self._listeners, socket]
         domain = self._tables.of(SipSettings).domain
-        service = Lifecycle(self._database, parts, lambda: _welcome(self._database, domain, site))
+        service = Lifecycle(
+            self._database, parts, lambda: _welcome(self._database, domain, self._flows, site)
+        )
         return Appliance(service, tuple(parts))
 
 
@@ -513,8 +515,8 @@ class Lifecycle(Service):
         await self._database.close()
 
 
-async def _welcome(database: IDatabase, domain: str, site: Site) -> None:
-    """Where the web phone is; on an empty database three extensions, shown this once."""
+async def _welcome(database: IDatabase, domain: str, flows: IFlows, site: Site) -> None:
+    """Where phones and browsers find us; on an empty database three extensions, shown this once."""
     lines: list[str] = []
     users = await database.query("SELECT COUNT(*) FROM subscriber")
     if not users[0][0]:
@@ -524,8 +526,22 @@ async def _welcome(database: IDatabase, domain: str, site: Site) -> None:
             await add(database, User(name, domain), password)
             lines.append(f"  {name}  password {password}")
         lines.append("The passwords are not shown again; pbxctl user password sets new ones.")
+        lines.append(f"Phones register at {', '.join(_reachable(flows))}")
     if url := site.url():
         lines.append(f"Web address: {url}")
     if lines:
         # Not through sys.stderr: that is the log, and passwords do not belong there.
         print("\n".join(lines), file=sys.__stderr__, flush=True)
+
+
+def _reachable(flows: IFlows) -> Sequence[str]:
+    """The listeners as ``udp:host:port``, with the addresses of this machine for a wildcard."""
+    own = sorted(address for address in local_addresses() if not address.startswith("127."))
+    found: list[str] = []
+    for at in flows.listeners():
+        six = ":" in at.host
+        hosts = [at.host]
+        if is_wildcard(at.host):
+            hosts = [host for host in own if (":" in host) is six and host != "::1"] or [at.host]
+        found.extend(at._replace(host=host).socket for host in hosts)
+    return found

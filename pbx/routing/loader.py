@@ -45,7 +45,8 @@ def load(path: Path, registry: IRegistry) -> IRoutingPolicy:
     except PolicyError:
         raise
     except Invalid as error:
-        raise PolicyError(f"{path}: Policy is no IRoutingPolicy: {error}") from None
+        why = " ".join(str(error).split())
+        raise PolicyError(f"{path}: Policy is no IRoutingPolicy: {why}") from None
     except Exception as error:
         raise PolicyError(f"{_place(error, path)}: {type(error).__name__}: {error}") from None
     return cast(IRoutingPolicy, policy)
