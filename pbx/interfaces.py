@@ -400,15 +400,55 @@ class IDialplan(Interface):
     def translate(uri: URI, dpid: int = 0) -> URI:
         """The URI with its user translated, or the same one."""
 
+    def lookup(text: str, dpid: int = 0) -> tuple[str, str] | None:
+        """What becomes of a text, and the attributes of the rule; None when no rule matches."""
+
 
 class IGateways(Interface):
     """Dynamic routing to gateways: the ``dr_*`` tables (plugin)."""
 
-    def is_gateway(peer: Address) -> bool:
-        """Whether a request came from any gateway."""
+    def is_gateway(peer: Address, via_port: int | None = None, kind: int | None = None) -> bool:
+        """Whether a request came from any gateway (of a ``type``), enabled or not. Connections
+        are compared by the port in Via.
+        """
 
     def route(uri: URI, caller: URI, group: int | None = None) -> Sequence[Target]:
         """Where to send a PSTN number, in the order to try (falling q)."""
+
+
+class IDispatcher(Interface):
+    """Sets of destinations without counting calls: the ``dispatcher`` table (plugin)."""
+
+    def select(
+        request: Request,
+        group: int,
+        algorithm: int = 4,
+        value: Callable[[URI], float] | None = None,
+    ) -> Sequence[URI]:
+        """The active destinations of a set, the chosen one first, the others in the order to try
+        when it fails. ``algorithm`` as in the reference, 0 to 10; ``value`` is what 9 (lowest) and
+        10 (highest) compare.
+        """
+
+    def targets(
+        request: Request,
+        uri: URI,
+        group: int,
+        algorithm: int = 4,
+        value: Callable[[URI], float] | None = None,
+    ) -> Sequence[Target]:
+        """The same as places to send ``uri`` to, with falling q."""
+
+    def is_in_list(peer: Address, group: int | None = None, via_port: int | None = None) -> bool:
+        """Whether a request came from a destination of the set (of any), whatever its state."""
+
+    def failed(uri: URI, group: int, reason: str) -> None:
+        """One more failure of a destination; it is left alone from the threshold on until a
+        probe succeeds.
+        """
+
+    def attributes(uri: URI, group: int) -> tuple[str, str]:
+        """``attrs`` of the row, and what was pushed for scripts; "" for none."""
 
 
 class IPresence(Interface):
@@ -424,8 +464,15 @@ class IPresence(Interface):
 class IMessageSilo(Interface):
     """MESSAGEs for users who are away."""
 
-    def store(request: Request, arrival: Arrival) -> Awaitable[Reply]:
-        """202 when kept."""
+    def store(
+        request: Request, arrival: Arrival, owner: URI | None = None, send_at: float = 0.0
+    ) -> Awaitable[Reply]:
+        """202 when kept for ``owner`` (the Request-URI when None), else why not. Delivered when the
+        owner registers; a reminder not before the time ``send_at``.
+        """
+
+    def deliver(owner: URI) -> None:
+        """Send what waits for a user soon; the silo does so by itself after a registration."""
 
 
 # Storage

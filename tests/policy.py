@@ -134,13 +134,18 @@ class FakeDialplan:
     def translate(self, uri: URI, dpid: int = 0) -> URI:
         return uri.replace(user=self.numbers[uri.user]) if uri.user in self.numbers else uri
 
+    def lookup(self, text: str, dpid: int = 0) -> tuple[str, str] | None:
+        return (self.numbers[text], "") if text in self.numbers else None
+
 
 @implementer(IGateways)
 class FakeGateways:
     def __init__(self) -> None:
         self.targets: list[Target] = []
 
-    def is_gateway(self, peer: Address) -> bool:
+    def is_gateway(
+        self, peer: Address, via_port: int | None = None, kind: int | None = None
+    ) -> bool:
         return peer == GATEWAY
 
     def route(self, uri: URI, caller: URI, group: int | None = None) -> Sequence[Target]:
@@ -158,8 +163,17 @@ class FakePresence:
 
 @implementer(IMessageSilo)
 class FakeSilo:
-    async def store(self, request: Request, arrival: Arrival) -> Reply:
+    def __init__(self) -> None:
+        self.owners: list[str] = []
+
+    async def store(
+        self, request: Request, arrival: Arrival, owner: URI | None = None, send_at: float = 0.0
+    ) -> Reply:
+        self.owners.append((owner or request.uri).aor)
         return Reply(202)
+
+    def deliver(self, owner: URI) -> None:
+        self.owners.remove(owner.aor)
 
 
 def load_routing() -> ModuleType:
@@ -184,6 +198,7 @@ class PolicyTestCase(SynchronousTestCase):
         self.balancer = FakeBalancer()
         self.dialplan = FakeDialplan()
         self.gateways = FakeGateways()
+        self.silo = FakeSilo()
         self.module = load_routing()
         registry = Registry()
         with registry.building():
@@ -196,7 +211,7 @@ class PolicyTestCase(SynchronousTestCase):
                 registry.provide(IDialplan, self.dialplan)
                 registry.provide(IGateways, self.gateways)
                 registry.provide(IPresence, FakePresence())
-                registry.provide(IMessageSilo, FakeSilo())
+                registry.provide(IMessageSilo, self.silo)
             policy = self.module.Policy(registry)
         self.policy: IRoutingPolicy = policy
 
