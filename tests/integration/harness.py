@@ -255,7 +255,8 @@ class PBXTestCase(SynchronousTestCase):
     def tearDown(self) -> None:
         for one in reversed(self._started):
             one.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if "KEEP" not in os.environ:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def pbx(
         self, tables: dict[str, dict[str, Any]] | None = None, users: Sequence[str] = ()
@@ -316,7 +317,7 @@ class PBXTestCase(SynchronousTestCase):
                 program("sipp"),
                 f"{pbx.host}:{pbx.ports[transport]}",
                 *("-sf", str(path), "-i", "127.0.0.1", "-p", str(port)),
-                *("-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-timeout_error"),
+                *("-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-timeout_error", "-trace_msg", "-trace_screen"),
                 *("-trace_err", "-error_file", str(self.folder / f"{name}.err"), "-timeout", "60s"),
                 *more,
             ],
