@@ -247,7 +247,7 @@ class CommandTests(MIFifoTestCase):
         none = b'{"jsonrpc":"2.0","id":1,"method":"none"}'
         self.assertEqual(self.ask("a", none)["error"]["code"], -32601)
         self.assertEqual(self.ask("b", b"nonsense")["error"]["code"], -32700)
-        self.assertEqual(self.ask("c", b"[" * 100 + b"]" * 100)["error"]["code"], -32600)
+        self.assertEqual(self.ask("c", b'{"a":' * 99 + b"1" + b"}" * 99)["error"]["code"], -32600)
 
 
 class ReplyTests(MIFifoTestCase):
