@@ -23,7 +23,7 @@ types: $(VENV)/.stamp-test
 	$(BIN)/mypy
 
 bench: debian-bench $(VENV)/.stamp-test
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 
 # docs/configuration.md from the settings dataclasses.
 reference: $(VENV)/.stamp-test
