@@ -81,8 +81,8 @@ OnFailure = Callable[["Request", "Response"], Awaitable["Verdict | None"]]
 class Relay:
     """Send the request on to one or more targets (RFC 3261 section 16).
 
-    ``account`` writes accounting rows; ``timeout`` limits the seconds until a final response of
-    an INVITE (timer C otherwise); ``headers`` are added to every branch.
+    ``account`` writes accounting rows; ``timeout`` limits the seconds until a final response
+    (timer C otherwise for an INVITE, timer F for the rest); ``headers`` are added to every branch.
     """
 
     targets: Sequence[Target]

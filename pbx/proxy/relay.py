@@ -148,6 +148,11 @@ class RelayedRequest:
         Forwarder.stamp(copy, flow, self.arrival.flow, params, self._loop_token)
 
     @property
+    def limit(self) -> float | None:
+        """Seconds that the policy gives a branch of a request other than INVITE."""
+        return None if self.request.method == "INVITE" else self._verdict.timeout
+
+    @property
     def timeout(self) -> float:
         """Seconds for an INVITE to get its final response."""
         limit = self._verdict.timeout
@@ -388,7 +393,10 @@ class BranchClient:
         self._sent = flow.peer
         relay.stamp(copy, flow, self.target)
         relayer = relay.relayer
-        self.transaction = relayer.transactions.send(copy, flow, self, relayer.settings.fr_timeout)
+        limit = relayer.settings.fr_timeout
+        if relay.limit is not None:
+            limit = min(limit, relay.limit)
+        self.transaction = relayer.transactions.send(copy, flow, self, limit)
         if copy.method == "INVITE":
             self._arm_timer_c()
 

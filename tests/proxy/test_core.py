@@ -236,6 +236,15 @@ class ResponseTests(RelayTestCase):
         self.advance(33)
         self.assertEqual(self.statuses(ALICE)[-1], 408)
 
+    def test_policy_is_in_a_hurry(self) -> None:
+        """`Relay.timeout` ends other requests than INVITE sooner than timer F."""
+        self.relay(TO_BOB, timeout=16.0)
+        self.send(request("MESSAGE sip:1002@pbx.test"))
+        self.advance(15)
+        self.assertNotIn(408, self.statuses(ALICE))
+        self.advance(2)
+        self.assertEqual(self.statuses(ALICE)[-1], 408)
+
     def test_timer_c(self) -> None:
         """16.8: a phone that only rings is cancelled."""
         self.answer(self.ring(), 180)
