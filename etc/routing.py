@@ -41,6 +41,9 @@ ABOUT_US = (
 #: Let callers of any foreign domain reach local users without a password, as SIP between domains
 #: was meant to be; False keeps everybody out but trusted peers.
 OPEN_INBOUND = False
+#: Seconds for the phones to take a MESSAGE: the 202 for a stored one has to come before the sender
+#: gives up after 32 s.
+MESSAGE_TIMEOUT = 16.0
 BUSY_NODES = Reply(503, "No Node Available", (("Retry-After", "30"),))
 
 
@@ -149,14 +152,25 @@ class Policy:
             return Relay([Target(uri)], account=request.method == "INVITE")
         contacts = self.registrar.lookup(uri, request.method)
         if contacts:
+            if request.method == "MESSAGE" and self.silo and self.auth.knows(uri):
+                later = partial(self.after_phones, uri, arrival)
+                return Relay(contacts, on_failure=later, timeout=MESSAGE_TIMEOUT)
             return Relay(contacts, account=request.method == "INVITE")
         if self.registrar.is_registered(uri):
             return Reply(405)
         if not self.auth.knows(uri):
             return Reply(404)
         if request.method == "MESSAGE" and self.silo:
-            return await self.silo.store(request, arrival)
+            return await self.silo.store(request, arrival, uri)
         return Reply(480)
+
+    async def after_phones(
+        self, uri: URI, arrival: Arrival, request: Request, failed: Response
+    ) -> Verdict | None:
+        """A message that no phone took for want of a connection waits for the next one."""
+        if self.silo is None or failed.status not in (408, 430, 480, 503):
+            return None
+        return await self.silo.store(request, arrival, uri)
 
     def to_foreign(self, request: Request) -> Verdict:
         """Local users may call any other domain; `refusal` kept strangers out before."""

@@ -280,7 +280,9 @@ class FreeSwitchTests(PolicyTestCase):
     def test_only_calls_go_to_nodes(self) -> None:
         """R10: MESSAGE goes to the phone."""
         self.registrar.contacts["1002@pbx.test"] = [CONTACT]
-        self.assertEqual(self.route("MESSAGE sip:1002@pbx.test"), Relay([CONTACT]))
+        verdict = self.route("MESSAGE sip:1002@pbx.test")
+        assert isinstance(verdict, Relay)
+        self.assertEqual(verdict.targets, [CONTACT])
 
 
 class EmbeddedTests(PolicyTestCase):
@@ -326,6 +328,33 @@ class EmbeddedTests(PolicyTestCase):
         """O1, O2: stored; to nobody: 404."""
         self.assertEqual(self.route("MESSAGE sip:1002@pbx.test"), Reply(202))
         self.assertEqual(self.route("MESSAGE sip:4711@pbx.test"), Reply(404))
+        self.assertEqual(self.silo.owners, ["1002@pbx.test"])
+
+    def test_message_to_an_alias(self) -> None:
+        """It waits for whom the alias stands for."""
+        self.aliases.known["reception@pbx.test"] = "sip:1002@pbx.test"
+        self.assertEqual(self.route("MESSAGE sip:reception@pbx.test"), Reply(202))
+        self.assertEqual(self.silo.owners, ["1002@pbx.test"])
+
+    def test_message_that_no_phone_took(self) -> None:
+        """Stored when the phones could not be reached, in time for the sender to hear of it."""
+        self.registrar.contacts["1002@pbx.test"] = [CONTACT]
+        asked = request("MESSAGE sip:1002@pbx.test")
+        verdict = self.ask(asked)
+        assert isinstance(verdict, Relay)
+        assert verdict.timeout is not None
+        self.assertLess(verdict.timeout, 32)
+        for status in (408, 430, 480, 503):
+            self.assertEqual(self.after(verdict, asked, status, local=True), Reply(202))
+        self.assertEqual(self.silo.owners, ["1002@pbx.test"] * 4)
+
+    def test_message_that_a_phone_refused(self) -> None:
+        """The sender hears what the phone said."""
+        self.registrar.contacts["1002@pbx.test"] = [CONTACT]
+        asked = request("MESSAGE sip:1002@pbx.test")
+        for status in (405, 415, 486, 500, 603):
+            self.assertIsNone(self.after(self.ask(asked), asked, status, local=False))
+        self.assertEqual(self.silo.owners, [])
 
 
 class WithoutPluginsTests(PolicyTestCase):
@@ -346,6 +375,11 @@ class WithoutPluginsTests(PolicyTestCase):
     def test_message_to_one_who_is_away(self) -> None:
         """O1."""
         self.assertEqual(self.route("MESSAGE sip:1002@pbx.test"), Reply(480))
+
+    def test_message_to_phones(self) -> None:
+        """Without a silo it is relayed like any other request."""
+        self.registrar.contacts["1002@pbx.test"] = [CONTACT]
+        self.assertEqual(self.route("MESSAGE sip:1002@pbx.test"), Relay([CONTACT]))
 
     def test_number_of_the_pstn(self) -> None:
         """Without gateways it is a user like any other."""
