@@ -41,6 +41,7 @@ from pbx.interfaces import (
     IFolder,
     ILoadBalancer,
     IManagement,
+    IMessageSilo,
     IPBXPlugin,
     IRegistrar,
     IStartable,
@@ -73,6 +74,7 @@ from pbx.services.authenticator import Authenticator, AuthenticatorSettings
 from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
 from pbx.services.domains import Domains
 from pbx.services.load_balancer import LoadBalancer, LoadBalancerSettings
+from pbx.services.msilo import Courier, MessageSilo, MessageSiloSettings
 from pbx.services.registrar import (
     LOCATION_COLUMNS,
     LOCATION_KEY,
@@ -156,6 +158,7 @@ SETTINGS: dict[str, type] = {
     "dialog": DialogSettings,
     "accounting": AccountingSettings,
     "load_balancer": LoadBalancerSettings,
+    "msilo": MessageSiloSettings,
     "transaction": Timers,
     "transport": TransportSettings,
     "tls": TLSSettings,
@@ -406,6 +409,11 @@ class Builder:
             wheel,
         )
         registry.provide(IRegistrar, self._add(registrar))
+        msilo = tables.of(MessageSiloSettings)
+        if msilo.enabled:
+            courier = Courier(self._user_agent, registrar, flows)
+            silo = MessageSilo(msilo, database, courier, domains, events, reactor, wheel)
+            registry.provide(IMessageSilo, self._add(silo))
         self._add(TableWatcher(database, events, reactor, WATCHED))
 
     # What plugins put their own things on
