@@ -96,7 +96,10 @@ class TransactionCompleted:
 
 @dataclass(frozen=True, slots=True)
 class BranchFailed:
-    """One target of a request failed (proxy core): 408 and 503 may be our own, without answer."""
+    """One target of a request failed (proxy core): 408 and 503 may be our own, without answer.
+
+    ``provisional``: it had shown a sign of life before.
+    """
 
     request: Request
     next_hop: Address | None
@@ -104,6 +107,7 @@ class BranchFailed:
     status: int
     answered: bool
     call: str
+    provisional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -492,5 +492,6 @@ class BranchClient:
                     status,
                     answered,
                     self._relay.did,
+                    self.branch.status != 0,
                 )
             )
