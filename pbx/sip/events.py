@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.message import Message
-from pbx.sip.params import EMPTY, Params, is_closed, is_token
+from pbx.sip.params import EMPTY, Params, is_closed, is_token, quote
 
 #: Answers to NOTIFY that end the subscription (RFC 6665 section 4.2.2, RFC 5057 section 5.1).
 ENDS_SUBSCRIPTION = frozenset((404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 501, 604))
@@ -36,7 +36,9 @@ class Event:
 
     def __str__(self) -> str:
         # Only the id belongs to the identity of a subscription (8.2.1).
-        return f"{self.package};id={self.id}" if self.id else self.package
+        if not self.id:
+            return self.package
+        return f"{self.package};id={self.id if is_token(self.id) else quote(self.id)}"
 
     def __repr__(self) -> str:
         return f"Event({str(self)!r})"

@@ -1,0 +1,113 @@
+"""The presence commands of the management interface (spec 40)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pbx.commands import CommandFailed
+from pbx.services.presence.publications import Publications
+from pbx.services.presence.subscription import (
+    Package,
+    Subscription,
+    SubscriptionTable,
+    sip_uri,
+)
+from pbx.sip.errors import MalformedURI
+from pbx.sip.uri import URI
+
+Json = dict[str, object]
+#: The numbers that operators' scripts know packages by; 0 for any other.
+NUMBERS = {"presence": 1, "presence.winfo": 2, "dialog": 5, "dialog;sla": 6}
+
+
+class PresenceCommands:
+    """Who watches whom, and what is published."""
+
+    def __init__(
+        self,
+        table: SubscriptionTable,
+        publications: Publications,
+        packages: Mapping[str, Package],
+        changed: Callable[[str, str], object],
+        sweep: Callable[[], object],
+    ) -> None:
+        self._table = table
+        self._publications = publications
+        self._packages = packages
+        self._changed = changed
+        self._sweep = sweep
+
+    def commands(self) -> Sequence[tuple[str, Sequence[Sequence[str]], Callable[..., object]]]:
+        """See `ICommands`."""
+        refresh = (("presentity_uri", "event", "refresh_type"),)
+        return (
+            ("pres_phtable_list", ((),), self.pres_phtable_list),
+            ("subs_phtable_list", ((), ("from", "to")), self.subs_phtable_list),
+            ("refresh_watchers", refresh, self.refresh_watchers),
+            ("refreshWatchers", refresh, self.refresh_watchers),
+            ("cleanup", ((),), self.cleanup),
+        )
+
+    def pres_phtable_list(self) -> list[Json]:
+        """Every presentity and package with something published."""
+        found: dict[tuple[str, str], Json] = {}
+        for publication in self._publications.all():
+            key = (publication.presentity, publication.package)
+            published = self._publications.of(publication.package, publication.presentity)
+            found[key] = {
+                "pres_uri": sip_uri(publication.presentity),
+                "event": NUMBERS.get(publication.package, 0),
+                "etag_count": len(published),
+                "etag": published[0].etag,
+            }
+        return list(found.values())
+
+    def subs_phtable_list(self, **limits: str) -> list[Json]:
+        """Every subscription; ``from`` and ``to`` are a watcher and a presentity."""
+        watcher, presentity = limits.get("from", ""), limits.get("to", "")
+        return [
+            shown(one)
+            for one in self._table.all()
+            if watcher in ("", one.watcher, sip_uri(one.watcher))
+            and presentity in ("", one.presentity, sip_uri(one.presentity))
+        ]
+
+    def refresh_watchers(self, presentity_uri: str, event: str, refresh_type: str | int = 0) -> str:
+        """NOTIFY everybody who watches this."""
+        try:
+            uri = URI.parse(presentity_uri)
+        except MalformedURI:
+            raise CommandFailed(404, "Wrong URI") from None
+        if event not in self._packages:
+            raise CommandFailed(404, "Wrong event parameter")
+        self._changed(event, uri.aor)
+        return "OK"
+
+    def cleanup(self) -> str:
+        """End at once what has expired."""
+        self._sweep()
+        return "OK"
+
+
+def shown(subscription: Subscription) -> Json:
+    """A subscription as ``subs_phtable_list`` shows it."""
+    dialog = subscription.dialog
+    user, _, domain = subscription.watcher.rpartition("@")
+    to_user, _, to_domain = subscription.presentity.rpartition("@")
+    return {
+        "pres_uri": sip_uri(subscription.presentity),
+        "event": str(subscription.event),
+        "expires": int(subscription.expires),
+        "db_flag": 1 if subscription.saved else 0,
+        "version": max(subscription.version, 0),
+        "to_user": to_user,
+        "to_domain": to_domain,
+        "to_tag": dialog.local_tag,
+        "from_user": user,
+        "from_domain": domain,
+        "from_tag": dialog.remote_tag,
+        "contact": dialog.target,
+        "callid": dialog.call_id,
+        "local_cseq": dialog.local_cseq,
+        "remote_cseq": dialog.remote_cseq,
+    }

@@ -1,0 +1,226 @@
+"""The package ``dialog``: busy lamps from the calls that we relay (RFC 4235).
+
+Nobody publishes anything: who calls whom is known here. Documents tell the full state of a user,
+all devices together, and hold what a watcher needs to pick a ringing call up (RFC 3891).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from xml.etree.ElementTree import Element, SubElement
+
+from pbx.events import (
+    CallAnswered,
+    CallEnded,
+    CallFailed,
+    CallRestored,
+    CallRinging,
+    CallStarted,
+)
+from pbx.interfaces import IDialog, IEvents, ITimers
+from pbx.services.presence.subscription import PENDING, Subscription, sip_uri
+from pbx.services.presence.xml import serialise, text
+from pbx.sip.errors import MalformedURI
+from pbx.sip.uri import URI
+
+NAMESPACE = "urn:ietf:params:xml:ns:dialog-info"
+CONTENT_TYPE = "application/dialog-info+xml"
+#: Seconds that a call which has ended is still told about, so that no watcher misses its end.
+LINGER = 5.0
+#: Seconds that a call may be under way before watchers hear of it: most ring within that time, and
+#: a NOTIFY just before would hold up the news.
+TRYING_DELAY = 1.0
+INITIATOR, RECIPIENT = "initiator", "recipient"
+_ORDER = {"confirmed": 0, "early": 1, "trying": 2, "terminated": 3}
+
+
+class UserDialog:
+    """One call as one of its two users sees it."""
+
+    __slots__ = ("call", "code", "direction", "event", "remote", "state")
+
+    def __init__(self, call: IDialog, direction: str, remote: str) -> None:
+        self.call = call
+        self.direction = direction
+        self.remote = remote
+        self.state = "trying"
+        self.event = ""
+        self.code = 0
+
+
+class DialogPackage:
+    """What every user of ours is doing; ``changed(package, user, delay)`` hears of changes.
+
+    ``user_of`` gives the user behind a URI, "" for strangers.
+    """
+
+    name = "dialog"
+    content_types: tuple[str, ...] = (CONTENT_TYPE,)
+    publishable = False
+
+    def __init__(
+        self,
+        single: bool,
+        user_of: Callable[[URI], str],
+        changed: Callable[[str, str, float], object],
+        events: IEvents,
+        timers: ITimers,
+    ) -> None:
+        self._single = single
+        self._user_of = user_of
+        self._changed = changed
+        self._timers = timers
+        self._users: dict[str, dict[tuple[str, str], UserDialog]] = {}
+        self._parties: dict[str, tuple[str, str]] = {}
+        events.subscribe(CallStarted, lambda event: self._begun(event.dialog, "trying"))
+        events.subscribe(CallRestored, lambda event: self._begun(event.dialog, "confirmed"))
+        events.subscribe(CallRinging, lambda event: self._moved(event.dialog, "early"))
+        events.subscribe(CallAnswered, lambda event: self._moved(event.dialog, "confirmed"))
+        events.subscribe(CallFailed, self._call_failed)
+        events.subscribe(CallEnded, self._call_ended)
+
+    def __len__(self) -> int:
+        return len(self._parties)
+
+    def may_watch(self, presentity: str, watcher: str) -> bool:
+        """Lamps are for everybody in the house."""
+        return True
+
+    def check(self, body: bytes) -> None:
+        """Never published."""
+
+    # What the calls tell
+
+    def _begun(self, call: IDialog, state: str) -> None:
+        if call.did in self._parties:
+            return
+        caller, callee = self._users_of(call)
+        if not caller and not callee:
+            return
+        self._parties[call.did] = (caller, callee)
+        if caller:
+            self._add(caller, UserDialog(call, INITIATOR, callee), state)
+        if callee:
+            self._add(callee, UserDialog(call, RECIPIENT, caller), state)
+
+    def _users_of(self, call: IDialog) -> tuple[str, str]:
+        """Who of ours is at which end; a media node in the middle of a call is no user.
+
+        A call that was sent to a node reaches its user by another one, which the node makes.
+        """
+        through_node = any(name.startswith("lb") for name in call.profiles)
+        caller = "" if call.correlation != call.did else self._user(call.from_uri)
+        callee = "" if through_node else self._user(call.request_uri)
+        return caller, callee
+
+    def _user(self, uri: str) -> str:
+        try:
+            return self._user_of(URI.parse(uri))
+        except MalformedURI:
+            return ""
+
+    def _add(self, user: str, dialog: UserDialog, state: str) -> None:
+        dialog.state = state
+        dialogs = self._users.setdefault(user, {})
+        dialogs[dialog.call.did, dialog.direction] = dialog
+        self._changed(self.name, user, TRYING_DELAY if state == "trying" else 0.0)
+
+    def _moved(self, call: IDialog, state: str) -> None:
+        for user, dialog in self._dialogs_of(call):
+            dialog.state = state
+            dialog.event = ""
+            dialog.code = 0
+            self._changed(self.name, user, 0.0)
+
+    def _dialogs_of(self, call: IDialog) -> list[tuple[str, UserDialog]]:
+        caller, callee = self._parties.get(call.did, ("", ""))
+        found: list[tuple[str, UserDialog]] = []
+        for user, direction in ((caller, INITIATOR), (callee, RECIPIENT)):
+            dialog = self._users.get(user, {}).get((call.did, direction))
+            if dialog is not None:
+                found.append((user, dialog))
+        return found
+
+    def _call_failed(self, event: CallFailed) -> None:
+        if event.cancelled:
+            why = "cancelled"
+        else:
+            why = "timeout" if event.status == 408 else "rejected"
+        for user, dialog in self._dialogs_of(event.dialog):
+            dialog.event = why
+            dialog.code = 0 if event.cancelled else event.status
+            self._finish(user, dialog)
+
+    def _call_ended(self, event: CallEnded) -> None:
+        for user, dialog in self._dialogs_of(event.dialog):
+            mine = "caller" if dialog.direction == INITIATOR else "callee"
+            if event.by == "timeout":
+                dialog.event = "timeout"
+            else:
+                dialog.event = "local-bye" if event.by == mine else "remote-bye"
+            self._finish(user, dialog)
+
+    def _finish(self, user: str, dialog: UserDialog) -> None:
+        dialog.state = "terminated"
+        self._changed(self.name, user, 0.0)
+        self._timers.call_later(LINGER, self._forget, user, dialog)
+
+    def _forget(self, user: str, dialog: UserDialog) -> None:
+        if dialog.state != "terminated":
+            # A 2xx came after all (RFC 6026).
+            return
+        dialogs = self._users.get(user, {})
+        dialogs.pop((dialog.call.did, dialog.direction), None)
+        if not dialogs:
+            self._users.pop(user, None)
+        self._parties.pop(dialog.call.did, None)
+
+    # What the watchers are told
+
+    def document(self, subscription: Subscription) -> bytes:
+        """The full state; its ``version`` grows with each document (4.1.1)."""
+        user = subscription.presentity
+        root = Element(
+            "dialog-info",
+            {
+                "xmlns": NAMESPACE,
+                "version": str(subscription.version),
+                "state": "full",
+                "entity": text(sip_uri(user)),
+            },
+        )
+        if subscription.status != PENDING:
+            dialogs = list(self._users.get(user, {}).values())
+            dialogs.sort(key=lambda dialog: _ORDER[dialog.state])
+            for dialog in dialogs[:1] if self._single else dialogs:
+                _write(root, user, dialog)
+        return serialise(root)
+
+
+def _write(root: Element, user: str, dialog: UserDialog) -> None:
+    call = dialog.call
+    initiator = dialog.direction == INITIATOR
+    tags = (call.from_tag, call.to_tag) if initiator else (call.to_tag, call.from_tag)
+    about = {"id": text(f"{call.did}.{dialog.direction}"), "call-id": text(call.call_id)}
+    for name, tag in zip(("local-tag", "remote-tag"), tags, strict=True):
+        if tag:
+            about[name] = text(tag)
+    element = SubElement(root, "dialog", {**about, "direction": dialog.direction})
+    state = SubElement(element, "state")
+    state.text = dialog.state
+    if dialog.event:
+        state.set("event", dialog.event)
+    if dialog.code:
+        state.set("code", str(dialog.code))
+    remote = call.request_uri if initiator else call.from_uri
+    _party(element, "local", sip_uri(user), call.from_display if initiator else "")
+    # A user of ours is reached by the address of record on whichever device the call is.
+    uri = sip_uri(dialog.remote) if dialog.remote else remote
+    _party(element, "remote", uri, "" if initiator else call.from_display)
+
+
+def _party(element: Element, name: str, uri: str, display: str) -> None:
+    party = SubElement(element, name)
+    identity = SubElement(party, "identity", {"display": text(display)} if display else {})
+    identity.text = text(uri)
+    SubElement(party, "target", {"uri": text(uri)})

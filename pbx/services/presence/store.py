@@ -1,0 +1,103 @@
+"""Subscriptions and publications in the database, written behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from twisted.logger import Logger
+
+from pbx.interfaces import IDatabase, IWriteBehind
+from pbx.services.presence.publications import Publication
+from pbx.services.presence.rows import (
+    PRESENTITY_COLUMNS,
+    WATCHERS_COLUMNS,
+    fits,
+    presentity_key,
+    presentity_row,
+    publication_of,
+    subscription_of,
+    watcher_key,
+    watcher_row,
+)
+from pbx.services.presence.subscription import Package, Subscription
+from pbx.sip.errors import SIPError
+
+
+class PresenceStore:
+    """The tables ``presentity`` and ``active_watchers``; what does not fit lives in memory only."""
+
+    log = Logger()
+
+    def __init__(
+        self, database: IDatabase, presentity_rows: IWriteBehind, watcher_rows: IWriteBehind
+    ) -> None:
+        self._database = database
+        self._presentities = presentity_rows
+        self._watchers = watcher_rows
+
+    async def publications(self, packages: Mapping[str, Package], now: float) -> list[Publication]:
+        """What is published; rows that have expired go."""
+        found: list[Publication] = []
+        columns = ", ".join(PRESENTITY_COLUMNS)
+        for row in await self._database.query(f"SELECT {columns} FROM presentity"):
+            try:
+                publication = publication_of(row, packages)
+            except ValueError as error:
+                self.log.warn("a row of presentity cannot be read: {error}", error=error)
+                continue
+            if publication is None:
+                continue
+            if publication.expires > now:
+                found.append(publication)
+            else:
+                self.remove_publication(publication, publication.etag)
+        return found
+
+    async def subscriptions(
+        self, packages: Mapping[str, Package], now: float
+    ) -> list[Subscription]:
+        """Who watches; rows that have expired go."""
+        found: list[Subscription] = []
+        columns = ", ".join(WATCHERS_COLUMNS)
+        for row in await self._database.query(f"SELECT {columns} FROM active_watchers"):
+            try:
+                subscription = subscription_of(row, packages)
+            except (ValueError, SIPError) as error:
+                self.log.warn("a row of active_watchers cannot be read: {error}", error=error)
+                continue
+            if subscription is None:
+                continue
+            if subscription.expires > now:
+                found.append(subscription)
+            else:
+                self.remove(subscription)
+        return found
+
+    def save_publication(self, publication: Publication) -> None:
+        """It is new, or has a new tag."""
+        user, _, domain = publication.presentity.rpartition("@")
+        if max(len(user), len(domain)) <= 64:
+            key = presentity_key(publication, publication.etag)
+            self._presentities.put(key, presentity_row(publication))
+
+    def remove_publication(self, publication: Publication, etag: str) -> None:
+        """It has gone, or has another tag now."""
+        self._presentities.delete(presentity_key(publication, etag))
+
+    def save(self, subscription: Subscription) -> None:
+        """It is new or has changed; its row is made when it is written."""
+        if fits(subscription):
+            subscription.saved = True
+            self._watchers.put(watcher_key(subscription), partial(watcher_row, subscription))
+
+    def remove(self, subscription: Subscription) -> None:
+        """It has ended."""
+        if subscription.saved:
+            subscription.saved = False
+            self._watchers.delete(watcher_key(subscription))
+
+    async def flush(self) -> None:
+        """Write everything now."""
+        await self._presentities.flush()
+        await self._watchers.flush()
