@@ -37,7 +37,10 @@ setup(
             "import-linter>=2.16",
             "mypy>=2.4.1",
             "mypy-zope>=1.0.17",
+            "opensipscli>=0.4.1",
             "ruff>=0.17.6",
+            # opensipscli asks it for psycopg2, the default driver up to here.
+            "SQLAlchemy>=2.0,<2.1",
             "types-cffi>=2.1",
             "types-psycopg2>=2.9.21",
             "types-pyOpenSSL>=24.1",
