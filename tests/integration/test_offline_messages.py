@@ -155,6 +155,26 @@ class CrashTests(OfflineMessagesTestCase):
     def test_killed_after_the_202_tcp(self) -> None:
         self.survives("tcp")
 
+    def test_killed_while_messages_pour_in(self) -> None:
+        """Everything that was answered 202 arrives, once and in order."""
+        alice = self.phone(self.server, "alice", "tcp")
+        opening = alice.make("MESSAGE", "sip:bob@pbx.test", body="first")
+        alice.send(opening)
+        challenge = alice.response(407).get("proxy-authenticate") or ""
+        for number in range(100):
+            asked = alice.make("MESSAGE", "sip:bob@pbx.test", call_id=f"burst-{number}")
+            asked.append("proxy-authorization", alice.credentials(challenge, asked, number + 1))
+            asked.set_body(b"%d" % number, "text/plain")
+            alice.send(asked)
+        accepted = {alice.response(202).call_id for _ in range(30)}
+        restart(self.server)
+        waiting = self.stored()
+        bob = self.registered(self.server, "bob")
+        bodies = [int(self.delivered(bob).body) for _ in range(waiting)]
+        self.nothing_left(bob)
+        self.assertEqual(bodies, sorted(set(bodies)))
+        self.assertLessEqual(accepted, {f"burst-{number}" for number in bodies})
+
     def test_killed_between_two_deliveries(self) -> None:
         """What the phone confirmed does not come again, the rest does, without registering."""
         alice = self.phone(self.server, "alice")
