@@ -410,6 +410,15 @@ class DeliveryTests(MessageSiloTestCase):
         self.advance(200)
         self.assertEqual((len(self.user_agent.sent), self.rows()), (1, []))
 
+    def test_registrations_do_not_postpone(self) -> None:
+        """A phone that registers all the time gets its messages, too."""
+        self.store()
+        self.register()
+        for _ in range(2):
+            self.clock.advance(0.4)
+            self.register(new=False)
+        self.assertEqual(len(self.user_agent.sent), 1)
+
     def test_registrations_without_messages_cost_nothing(self) -> None:
         """The database is not asked."""
         self.store(uri="sip:1003@pbx.test")
@@ -450,6 +459,9 @@ class DeliveryTests(MessageSiloTestCase):
             self.advance(seconds)
             self.assertEqual(len(self.user_agent.bodies()), 0 if seconds == 2000 else 1)
         self.assertEqual((len(self.rows()), self.counted("failed_messages")), (2, 3))
+        self.register(new=False)
+        self.advance(62)
+        self.assertEqual(len(self.user_agent.bodies()), 2)
         del self.user_agent.answers[PHONE]
         self.register(new=False)
         self.advance()
