@@ -7,7 +7,7 @@ start. Nothing that is built here is bound, read or written before the service s
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -459,9 +459,12 @@ class Builder:
         )
         parts = [*self._parts, site, self._listeners, socket]
         domain = self._tables.of(SipSettings).domain
-        service = Lifecycle(
-            self._database, parts, lambda: _welcome(self._database, domain, self._flows, site)
-        )
+        known = self._authenticator.reload
+
+        async def welcome() -> None:
+            await _welcome(self._database, domain, self._flows, site, known)
+
+        service = Lifecycle(self._database, parts, welcome)
         return Appliance(service, tuple(parts))
 
 
@@ -523,7 +526,13 @@ class Lifecycle(Service):
         await self._database.close()
 
 
-async def _welcome(database: IDatabase, domain: str, flows: IFlows, site: Site) -> None:
+async def _welcome(
+    database: IDatabase,
+    domain: str,
+    flows: IFlows,
+    site: Site,
+    reload_accounts: Callable[[], Awaitable[None]],
+) -> None:
     """Where phones and browsers find us; on an empty database three extensions, shown this once."""
     lines: list[str] = []
     users = await database.query("SELECT COUNT(*) FROM subscriber")
@@ -533,6 +542,7 @@ async def _welcome(database: IDatabase, domain: str, flows: IFlows, site: Site) 
             password = generated_password()
             await add(database, User(name, domain), password)
             lines.append(f"  {name}  password {password}")
+        await reload_accounts()
         lines.append("The passwords are not shown again; pbxctl user password sets new ones.")
         lines.append(f"Phones register at {', '.join(_reachable(flows))}")
     if url := site.url():
