@@ -132,6 +132,7 @@ class PBX:
     def __init__(self, folder: Path, tables: dict[str, dict[str, Any]] | None = None) -> None:
         self.folder = folder
         self.host = "127.0.0.1"
+        self.socket = folder / "pbx.sock"
         self.tables: dict[str, dict[str, Any]] = {
             "sip": {
                 "domain": "pbx.test",
@@ -163,10 +164,11 @@ class PBX:
         """Until it answers; ``ports`` says where ("udp", "tcp", ...)."""
         arguments = [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "pbx"]
         self.process = Process([*arguments, "-c", str(self.config)], self.folder, "pbx")
-        until(self._ready, f"the PBX starts\n{self.process.text()}", 30)
+        until(self.is_ready, f"the PBX starts\n{self.process.text()}", 30)
         return self
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether it answers; then ``ports`` are known."""
         assert self.process is not None
         if self.process.popen.poll() is not None:
             raise AssertionError(f"the PBX ended:\n{self.process.text()}")
@@ -184,7 +186,7 @@ class PBX:
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": named or list(params)}
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(10)
-            connection.connect(str(self.folder / "pbx.sock"))
+            connection.connect(str(self.socket))
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = json.loads(connection.makefile("rb").readline())
         if "error" in answer:
