@@ -25,6 +25,7 @@ setup(
         "zope.interface>=8.7",
         "pyOpenSSL>=26.4",
         "cryptography>=50.0.2",
+        "defusedxml>=0.7.1",
         "service-identity>=26.1",
         "autobahn>=26.10.2",
         "txpostgres>=1.7",
@@ -42,6 +43,7 @@ setup(
             # opensipscli asks it for psycopg2, the default driver up to here.
             "SQLAlchemy>=2.0,<2.1",
             "types-cffi>=2.1",
+            "types-defusedxml>=0.7",
             "types-psycopg2>=2.9.21",
             "types-pyOpenSSL>=24.1",
             "types-setuptools>=84.2",

@@ -43,6 +43,7 @@ from pbx.interfaces import (
     IManagement,
     IMessageSilo,
     IPBXPlugin,
+    IPresence,
     IRegistrar,
     IStartable,
     ITimers,
@@ -75,6 +76,14 @@ from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSett
 from pbx.services.domains import Domains
 from pbx.services.load_balancer import LoadBalancer, LoadBalancerSettings
 from pbx.services.msilo import Courier, MessageSilo, MessageSiloSettings
+from pbx.services.presence import (
+    PRESENTITY_COLUMNS,
+    PRESENTITY_KEY,
+    WATCHERS_COLUMNS,
+    WATCHERS_KEY,
+    EventServer,
+    PresenceSettings,
+)
 from pbx.services.registrar import (
     LOCATION_COLUMNS,
     LOCATION_KEY,
@@ -159,6 +168,7 @@ SETTINGS: dict[str, type] = {
     "accounting": AccountingSettings,
     "load_balancer": LoadBalancerSettings,
     "msilo": MessageSiloSettings,
+    "presence": PresenceSettings,
     "transaction": Timers,
     "transport": TransportSettings,
     "tls": TLSSettings,
@@ -360,7 +370,8 @@ class Builder:
             Domains(tables.of(SipSettings).domain, flows.is_own_host, database, events)
         )
         registry.provide(IDomains, domains)
-        registry.provide(IAliases, self._add(Aliases(database, events)))
+        aliases = self._add(Aliases(database, events))
+        registry.provide(IAliases, aliases)
         auth = tables.of(AuthenticatorSettings)
         self._authenticator = self._add(Authenticator(auth, database, domains, events, reactor))
         registry.provide(IAuthenticator, self._authenticator)
@@ -414,7 +425,26 @@ class Builder:
             courier = Courier(self._user_agent, registrar, flows)
             silo = MessageSilo(msilo, database, courier, domains, events, reactor, wheel)
             registry.provide(IMessageSilo, self._add(silo))
+        self._presence(domains, aliases)
         self._add(TableWatcher(database, events, reactor, WATCHED))
+
+    def _presence(self, domains: IDomains, aliases: IAliases) -> None:
+        presence = self._tables.of(PresenceSettings)
+        if not presence.enabled:
+            return
+        server = EventServer(
+            presence,
+            self._database,
+            self._behind("presentity", PRESENTITY_KEY, PRESENTITY_COLUMNS),
+            self._behind("active_watchers", WATCHERS_KEY, WATCHERS_COLUMNS),
+            self._user_agent,
+            domains,
+            aliases,
+            self._events,
+            self._reactor,
+            self._wheel,
+        )
+        self._registry.provide(IPresence, self._add(server))
 
     # What plugins put their own things on
 
