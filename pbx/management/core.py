@@ -14,8 +14,16 @@ from zope.interface import implementer
 from pbx import __version__
 from pbx.commands import CommandFailed
 from pbx.health import overall
-from pbx.interfaces import ICache, ICommands, IDatabase, IReloadable, IStatistics
+from pbx.interfaces import (
+    ICache,
+    ICommands,
+    IDatabase,
+    IReloadable,
+    IStartable,
+    IStatistics,
+)
 from pbx.logs import LOG, LogFilter
+from pbx.management.resources import Resources
 from pbx.sip.address import Address
 
 #: The release whose interface is spoken; its tools read it out of ``version``.
@@ -37,18 +45,26 @@ GAUGES = frozenset(
         "fragments",
     }
 )
+GAUGE_GROUPS = ("load:", "shmem:", "pkmem:")
+#: Names of the reference for what is counted under another name here.
+SAME = {
+    "sql:sql_total_queries": "sql:queries",
+    "sql:sql_slow_queries": "sql:slow_queries",
+}
 GAUGE_ENDS = ("-users", "-contacts", "-used", "-load", "_pending", "_queued", "_size")
 
 Recipes = Sequence[Sequence[str]]
+
+CACHE_STORE: Recipes = (("system", "attr", "value"), ("system", "attr", "value", "expire"))
 
 
 def is_gauge(name: str) -> bool:
     """Whether ``group:name`` is a present amount (OpenSIPS: non-incremental)."""
     short = name.partition(":")[2] or name
-    return short in GAUGES or short.endswith(GAUGE_ENDS)
+    return short in GAUGES or short.endswith(GAUGE_ENDS) or name.startswith(GAUGE_GROUPS)
 
 
-@implementer(ICommands)
+@implementer(ICommands, IStatistics, IStartable)
 class CoreCommands:
     """What every PBX answers.
 
@@ -73,6 +89,19 @@ class CoreCommands:
         self._log = log
         self._since = clock.seconds()
         self._baseline: dict[str, int] = {}
+        self._resources = Resources(clock)
+
+    async def start(self) -> None:
+        """Watch the load from now on."""
+        self._resources.start()
+
+    async def stop(self) -> None:
+        """No longer."""
+        self._resources.stop()
+
+    def statistics(self) -> Mapping[str, int]:
+        """Groups ``load``, ``shmem`` and ``pkmem``."""
+        return self._resources.statistics()
 
     def commands(self) -> Sequence[tuple[str, Recipes, Callable[..., object]]]:
         """ICommands."""
@@ -88,6 +117,9 @@ class CoreCommands:
             ("reload", none, self.reload),
             ("reload_routes", none, self.reload),
             ("log_level", ((), ("level",), ("level", "pid")), self.log_level),
+            ("cache_store", CACHE_STORE, self.cache_store),
+            ("cache_fetch", (("system", "attr"),), self.cache_fetch),
+            ("cache_remove", (("system", "attr"),), self.cache_remove),
             ("get_statistics", (("statistics",),), self.get_statistics),
             ("list_statistics", ((), ("statistics",)), self.list_statistics),
             ("reset_statistics", (("statistics",),), self.reset_statistics),
@@ -153,7 +185,11 @@ class CoreCommands:
             "web": self._web(),
             "database": None if database is None else _database(IDatabase(database)),
             "cache": None if cache is None else {"url": getattr(cache, "url", "memory:")},
-            "counts": {name: value for name, value in sorted(found.items()) if is_gauge(name)},
+            "counts": {
+                name: value
+                for name, value in sorted(found.items())
+                if is_gauge(name) and not name.startswith(GAUGE_GROUPS)
+            },
             "health": overall(parts).as_json(),
         }
 
@@ -170,6 +206,39 @@ class CoreCommands:
             raise CommandFailed(400, "Bad log level: -3, -2, -1, 1, 2, 3 or 4") from None
         word = "New global log level" if pid is None else "Log level"
         return {word: self._log.level}
+
+    # The cache
+
+    def cache_store(
+        self, system: object, attr: object, value: object, expire: object = "0"
+    ) -> object:
+        """Keep a value, for ``expire`` seconds unless that is 0."""
+        text = str(expire)
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise CommandFailed(400, "Bad expire value")
+        self._cache(str(system)).set(str(attr), str(value), float(text) or None)
+        return "OK"
+
+    async def cache_fetch(self, system: object, attr: object) -> object:
+        """The value that was kept."""
+        value = await self._cache(str(system)).get(str(attr))
+        if value is None:
+            raise CommandFailed(400, "Value not found")
+        return {"key": str(attr), "value": value}
+
+    def cache_remove(self, system: object, attr: object) -> object:
+        """Forget a value."""
+        self._cache(str(system)).delete(str(attr))
+        return "OK"
+
+    def _cache(self, system: str) -> ICache:
+        """The one that there is; ``system`` is its kind, maybe with a group: "redis:local"."""
+        found = next((part for part in self._parts() if ICache.providedBy(part)), None)
+        kind = str(getattr(found, "url", "memory:")).partition(":")[0]
+        names = ("local", "memory") if kind == "memory" else (kind,)
+        if found is None or system.partition(":")[0] not in names:
+            raise CommandFailed(500, f"Cache system not found; there is {names[0]}")
+        return ICache(found)
 
     # Statistics
 
@@ -213,6 +282,9 @@ class CoreCommands:
         for part in self._parts():
             if IStatistics.providedBy(part):
                 found.update(IStatistics(part).statistics())
+        for name, source in SAME.items():
+            if source in found:
+                found.setdefault(name, found[source])
         for name, value in self._baseline.items():
             if name in found:
                 found[name] -= value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -16,7 +16,9 @@ from pbx.commands import CommandFailed
 from pbx.interfaces import IHealth, IReloadable, IStatistics
 from pbx.logs import LogFilter
 from pbx.management.core import CoreCommands
+from pbx.management.resources import Resources
 from pbx.sip.address import Address
+from pbx.storage.cache import MemoryCache
 
 
 @implementer(IStatistics, IHealth, IReloadable)
@@ -159,4 +161,119 @@ class CoreCommandsTests(SynchronousTestCase):
         self.assertEqual(
             status["health"],
             {"status": "down", "reasons": ["the cache does not answer", "no listener"]},
+        )
+
+
+class CacheTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.parts: list[object] = [MemoryCache(self.clock)]
+        self.core = CoreCommands(self.clock, lambda: self.parts, lambda: (), lambda: None)
+
+    def fetch(self, system: str = "local") -> object:
+        return self.successResultOf(Deferred.fromCoroutine(self.core.cache_fetch(system, "a")))
+
+    def refused(self, system: str = "local") -> tuple[int, str]:
+        fetch = Deferred.fromCoroutine(self.core.cache_fetch(system, "a"))
+        error = self.failureResultOf(fetch, CommandFailed).value
+        return error.code, error.message
+
+    def test_store_fetch_remove(self) -> None:
+        """Numbers are kept as text; what is not there is error 400."""
+        self.assertEqual(self.refused(), (400, "Value not found"))
+        self.assertEqual(self.core.cache_store("local", "a", 5), "OK")
+        self.assertEqual(self.fetch(), {"key": "a", "value": "5"})
+        self.assertEqual(self.core.cache_remove("local:group", "a"), "OK")
+        self.assertEqual(self.refused(), (400, "Value not found"))
+
+    def test_expiry(self) -> None:
+        """In seconds; 0 is never."""
+        self.core.cache_store("local", "a", "x", "10")
+        self.clock.advance(9)
+        self.assertEqual(self.fetch(), {"key": "a", "value": "x"})
+        self.clock.advance(2)
+        self.assertEqual(self.refused(), (400, "Value not found"))
+        self.core.cache_store("local", "a", "x", "0")
+        self.clock.advance(1e6)
+        self.assertEqual(self.fetch(), {"key": "a", "value": "x"})
+        for expire in ("-1", "x", "1.5", "9" * 30):
+            self.assertRaises(CommandFailed, self.core.cache_store, "local", "a", "x", expire)
+
+    def test_another_system(self) -> None:
+        """Is not there."""
+        self.assertEqual(
+            self.refused("redis:local"), (500, "Cache system not found; there is local")
+        )
+        self.parts = []
+        self.assertEqual(self.refused()[0], 500)
+
+
+class ResourcesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.used = 5.0
+        self.resources = Resources(self.clock, lambda: self.used)
+
+    def pass_time(self, seconds: int, share: float) -> None:
+        for _ in range(seconds):
+            self.used += share
+            self.clock.advance(1)
+
+    def loads(self) -> list[int]:
+        found = self.resources.statistics()
+        return [found[f"load:{name}"] for name in ("load", "load1m", "load10m")]
+
+    def test_load(self) -> None:
+        """Per cent of the last second, minute and ten minutes."""
+        self.assertEqual(self.loads(), [0, 0, 0])
+        self.resources.start()
+        self.pass_time(540, 0.0)
+        self.pass_time(59, 0.5)
+        self.pass_time(1, 1.0)
+        self.assertEqual(self.loads(), [100, 51, 5])
+        self.pass_time(2000, 0.0)
+        self.assertEqual(self.loads(), [0, 0, 0])
+        self.resources.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_load_at_first(self) -> None:
+        """Of the time that there was."""
+        self.resources.start()
+        self.pass_time(4, 0.25)
+        self.assertEqual(self.loads(), [25, 25, 25])
+
+    def test_memory(self) -> None:
+        """What `opensips-cli -x diagnose memory` divides by is there, under both names."""
+        found = self.resources.statistics()
+        self.assertLess(0, found["shmem:real_used_size"])
+        self.assertLessEqual(found["shmem:real_used_size"], found["shmem:max_used_size"])
+        self.assertLess(found["shmem:max_used_size"], found["shmem:total_size"])
+        self.assertEqual(
+            found["pkmem:0-real_used_size"] + found["pkmem:0-free_size"],
+            found["shmem:total_size"],
+        )
+
+    def test_all_of_it_are_amounts(self) -> None:
+        """None of these can be reset, and `status` does not repeat them."""
+        core = CoreCommands(self.clock, lambda: [core], lambda: (), lambda: None)
+        kinds = core.list_statistics(["load:", "shmem:", "pkmem:"])
+        self.assertEqual(set(cast(dict[str, str], kinds).values()), {"non-incremental"})
+        counts = cast(dict[str, Any], core.status())["counts"]
+        self.assertEqual([name for name in counts if name.startswith(("load:", "shmem:"))], [])
+
+
+class NamesTests(SynchronousTestCase):
+    def test_names_of_the_reference(self) -> None:
+        """Tools ask for these; they are reset on their own."""
+        counter = Counter()
+        counter.numbers = {"sql:queries": 7, "sql:slow_queries": 1}
+        core = CoreCommands(Clock(), lambda: [counter], lambda: (), lambda: None)
+        names = ["sql_total_queries", "sql_slow_queries"]
+        both = {"sql:sql_total_queries": 7, "sql:sql_slow_queries": 1}
+        self.assertEqual(core.get_statistics(names), both)
+        core.reset_statistics(["sql_total_queries"])
+        counter.numbers["sql:queries"] = 9
+        self.assertEqual(
+            core.get_statistics(["sql_total_queries", "queries"]),
+            {"sql:sql_total_queries": 2, "sql:queries": 9},
         )
