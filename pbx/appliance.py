@@ -110,7 +110,19 @@ PartT = TypeVar("PartT")
 SettingsT = TypeVar("SettingsT")
 
 #: Tables that other programs may change while we run.
-WATCHED = ("subscriber", "uri", "domain", "dbaliases", "load_balancer")
+WATCHED = (
+    "subscriber",
+    "uri",
+    "domain",
+    "dbaliases",
+    "load_balancer",
+    "dialplan",
+    "dispatcher",
+    "dr_gateways",
+    "dr_rules",
+    "dr_carriers",
+    "dr_groups",
+)
 FIRST_EXTENSIONS = ("1001", "1002", "1003")
 
 
@@ -479,7 +491,13 @@ class Builder:
         site, commands = self._site, self._commands
         reactor = cast(IReactorCore, self._reactor)
         self._add(
-            CoreCommands(self._reactor, lambda: self._parts, self._flows.listeners, reactor.stop)
+            CoreCommands(
+                self._reactor,
+                lambda: self._parts,
+                self._flows.listeners,
+                reactor.stop,
+                site.url,
+            )
         )
         for part in self._parts:
             if ICommands.providedBy(part):

@@ -110,9 +110,8 @@ class Commands:
 
     def add(self, part: Any) -> None:
         """Every command of a part that provides ICommands; raises ValueError for a second owner."""
-        module = type(part).__module__.removeprefix("pbx.services.").rpartition("pbx.")[2]
         for name, recipes, function in ICommands(part).commands():
-            self.add_command(name, recipes, function, module.split(".")[0])
+            self.add_command(name, recipes, function, _module(part))
 
     def add_command(
         self,
@@ -228,6 +227,14 @@ class Commands:
             self.log.failure("command {name} failed", name=command.name)
             raise RPCError(SERVER_ERROR, "Server error") from None
         return "OK" if result is None else result
+
+
+def _module(part: object) -> str:
+    """What ``help`` names as the exporter of a part's commands: the service, plugin or layer."""
+    path = type(part).__module__.split(".")
+    if path[:2] == ["pbx", "management"]:
+        return "core"
+    return path[2] if path[:2] == ["pbx", "services"] else path[min(1, len(path) - 1)]
 
 
 def _checked(request: object) -> tuple[str, Mapping[str, object] | Sequence[object]]:
