@@ -28,12 +28,12 @@ RELAYED = 10_000
 BATCH = 60
 #: How much the process may have grown, in MB: everything bounded fills up to its bound.
 GROWTH = 40
-#: Timers short enough to see everything end.
+#: Timers short enough to see everything end; only timer D is 32 s in any case.
 QUICK: dict[str, dict[str, Any]] = {
-    "transaction": {"t1": 0.05, "t2": 0.2, "t4": 0.2, "fr_timeout": 1.0},
+    "transaction": {"t1": 0.02, "t2": 0.2, "t4": 0.2, "fr_timeout": 1.0},
     "proxy": {"fr_timeout": 1.0, "fr_inv_timeout": 2.0},
     "dialog": {"default_timeout": 2, "bye_on_timeout": False, "delete_delay": 0.5},
-    "transport": {"message_time": 1.0, "idle": 4.0},
+    "transport": {"message_time": 1.0, "idle": 2.0},
     "dns": {"servers": ["127.0.0.1"]},
 }
 #: What has to be nothing in the end.
@@ -170,9 +170,9 @@ class BadInputTests(PBXTestCase):
             return not any(left[name] for name in GAUGES)
 
         try:
-            until(is_forgotten, "everything has ended", 20)
+            until(is_forgotten, "everything has ended", 45)
         except AssertionError:
-            raise AssertionError(f"left over: {left}") from None
+            raise AssertionError(f"left over: {left}\n{pbx.output()[-4000:]}") from None
         until(lambda: self.open_files() <= self.files, "file descriptors are closed", 5)
         self.assertLess(self.megabytes() - memory, GROWTH)
         self.assertNotIn("Traceback", pbx.output())
@@ -271,26 +271,17 @@ class BadInputTests(PBXTestCase):
         self.flood(half(rng) for _ in range(2000))
         self.streams(pbx, (rng.randbytes(rng.randrange(1, 5000)) for _ in range(300)), each=1)
         self.streams(pbx, (half(rng) for _ in range(300)), each=1)
+        # A message beyond a limit is told which (400, 413, 414); a head without end is only cut off.
+        wanted = [400, 400, 414, 0, 413]
+        found = []
         for large in giants():
             self.line.send(large)
             self.line.ask()
-        self.streams(pbx, giants(), each=1)
-        self.unharmed(pbx, memory)
-
-    def test_giants_are_told(self) -> None:
-        """A message beyond a limit gets the answer that says which (issue: 400, 413, 414); a head
-        without end is only cut off.
-        """
-        pbx = self.begin()
-        memory = self.megabytes()
-        wanted = (400, 400, 414, 0, 413)
-        found = []
-        for large in giants():
             with socket.create_connection((pbx.host, pbx.ports["tcp"]), 5) as stream:
                 with contextlib.suppress(OSError):
                     stream.sendall(large)
                 found.append(status_on(stream))
-        self.assertEqual(tuple(found), wanted)
+        self.assertEqual(found, wanted)
         self.unharmed(pbx, memory)
 
     def test_slow_peers(self) -> None:
@@ -343,7 +334,7 @@ class BadInputTests(PBXTestCase):
             talk(place, [opening])
         for frame in frames(rng):
             talk(place, [UPGRADE, frame])
-        for data in mutations(rng, 2000):
+        for data in mutations(rng, 500):
             if len(data) < 65000:
                 talk(place, [UPGRADE, framed(data)], wait=False)
         phone = self.phone(pbx, "1001", "ws")
