@@ -82,10 +82,12 @@ class Domains:
         return [("domain_reload", [[]], self._reload), ("domain_dump", [[]], self._dump)]
 
     async def _reload(self) -> str:
+        """Read the domain table again."""
         await self.reload()
         return "OK"
 
     def _dump(self) -> dict[str, object]:
+        """The rows of the domain table."""
         domains = []
         for name, attrs in self._rows.items():
             domains.append({"name": name, "attributes": attrs} if attrs else {"name": name})

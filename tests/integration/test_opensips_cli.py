@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,28 @@ class CommandsTests(OpensipsCliTestCase):
             self.errors(way)
         for way in ("udp", "unix"):
             self.balancer(way)
+
+    def test_help(self) -> None:
+        """Every command says what it does and where it comes from."""
+        for name in self.running.mi("which"):
+            found = self.running.mi("help", name)
+            self.assertNotEqual(found["Help"], "not available for this command", name)
+            self.assertNotIn(found["Exported by"], ("pbx", "plugins"), name)
+        self.assertEqual(self.mi("fifo", "help", "lb_list")["Exported by"], "load_balancer")
+
+    def test_diagnose(self) -> None:
+        """The overview and the memory report find what they ask for."""
+        for command, expected in (
+            ((), "SQL queries:     OK"),
+            (("memory",), "OK: no issues detected."),
+            (("load",), "OpenSIPS Processing Status"),
+        ):
+            chosen = [part for option in self.ways["http"] for part in ("-o", option)]
+            name = "-".join(("diagnose", *command))
+            tool = self.run_program([str(CLI), *chosen, "-x", "diagnose", *command], name)
+            tool.wait_for(expected)
+            tool.stop(signal.SIGINT)
+            self.assertNotIn("Traceback", tool.text())
 
     def test_clients_at_a_time(self) -> None:
         """Of the FIFO: each gets its own answer."""

@@ -239,10 +239,12 @@ class Authenticator:
         ]
 
     async def _reload_command(self) -> str:
+        """Forget what is known of subscribers and read it again."""
         await self.reload()
         return "OK"
 
     def _knows_command(self, aor: object) -> bool:
+        """Whether this user, as user@domain, can log in."""
         user, _, domain = str(aor).rpartition("@")
         return self._accounts.find(user, self._domains.canonical(domain)) is not None
 

@@ -287,6 +287,7 @@ class LoadBalancer:
         ]
 
     def _list(self) -> dict[str, object]:
+        """Every destination with its state, capacities and loads."""
         return {"Destinations": [_shown(found) for found in self._destinations.values()]}
 
     def _find(self, destination_id: object) -> Destination:
@@ -299,6 +300,7 @@ class LoadBalancer:
         return found
 
     def _status(self, destination_id: object, new_status: object = None) -> object:
+        """Whether a destination gets calls; or enable (1) and disable (0) it."""
         destination = self._find(destination_id)
         if new_status is None:
             shown: dict[str, object] = {"enable": "yes" if destination.enabled else "no"}
@@ -314,6 +316,7 @@ class LoadBalancer:
         return "OK"
 
     def _resize(self, destination_id: object, res_name: object, new_capacity: object) -> str:
+        """Change a capacity until the next reload."""
         destination = self._find(destination_id)
         name = str(res_name)
         if name not in destination.capacity:
@@ -325,6 +328,7 @@ class LoadBalancer:
         return "OK"
 
     async def _reload(self) -> str:
+        """Read the load_balancer table again; states and loads stay."""
         try:
             await self.reload()
         except DatabaseError as error:

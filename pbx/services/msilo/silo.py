@@ -355,6 +355,7 @@ class MessageSilo:
         return [("msilo_list", [[]], self._list)]
 
     def _list(self) -> dict[str, object]:
+        """Who has how many messages waiting."""
         return {
             "Mailboxes": [
                 {
