@@ -7,6 +7,7 @@ on, `Drop` stays silent. Edit it and run ``pbxctl reload``; with an error in it 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 
 from zope.interface import implementer
@@ -117,13 +118,25 @@ class Policy:
         if self.dialplan:
             uri = self.dialplan.translate(uri, DIALPLAN)
         if E164.fullmatch(uri.user) and self.gateways:
-            gateways = self.gateways.route(uri, request.from_.uri)
-            if gateways:
-                return Relay(gateways, account=request.method == "INVITE")
-            return Reply(500, "No PSTN Route found")
+            return self.to_gateways(self.gateways.route(uri, request.from_.uri), request)
         if request.method == "INVITE" and self.wants_freeswitch(arrival, request):
             return await self.to_freeswitch(uri, arrival, request)
         return await self.to_phones(uri, request, arrival)
+
+    def to_gateways(self, gateways: Sequence[Target], request: Request) -> Verdict:
+        """The first gateway, then the others in turn."""
+        if not gateways:
+            return Reply(500, "No PSTN Route found")
+        after = partial(self.after_gateway, gateways[1:]) if len(gateways) > 1 else None
+        return Relay(gateways[:1], account=request.method == "INVITE", on_failure=after)
+
+    async def after_gateway(
+        self, others: Sequence[Target], request: Request, failed: Response
+    ) -> Verdict | None:
+        """What the callee said goes to the caller: a busy one is not called by another gateway."""
+        if failed.status != 408 and not 500 <= failed.status < 600:
+            return None
+        return self.to_gateways(others, request)
 
     async def to_freeswitch(
         self, uri: URI, arrival: Arrival, request: Request, failed: Response | None = None
@@ -200,4 +213,4 @@ class Policy:
         port = request.via.port
         if any(self.balancer.is_destination(arrival.peer, g, port) for g in (EXTERNAL, INTERNAL)):
             return True
-        return self.gateways is not None and self.gateways.is_gateway(arrival.peer)
+        return self.gateways is not None and self.gateways.is_gateway(arrival.peer, port)

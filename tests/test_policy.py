@@ -201,6 +201,21 @@ class PSTNTests(PolicyTestCase):
         verdict = self.route("INVITE sip:+4930123@pbx.test")
         self.assertEqual(verdict, Reply(500, "No PSTN Route found"))
 
+    def test_next_gateway(self) -> None:
+        """After 408 and 5xx, whoever said it; never after the callee's own answer."""
+        self.authenticated()
+        other = Target(URI.parse("sip:4930123@192.0.2.201"), q=0.9)
+        self.gateways.targets = [self.gateway, other]
+        asked = request("INVITE sip:+4930123@pbx.test")
+        verdict = self.ask(asked)
+        assert isinstance(verdict, Relay)
+        self.assertEqual((verdict.targets, verdict.account), ([self.gateway], True))
+        for status in (408, 500, 503):
+            again = self.after(verdict, asked, status, local=status == 408)
+            self.assertEqual(again, Relay([other], account=True))
+        for status in (486, 404, 603):
+            self.assertIsNone(self.after(verdict, asked, status, local=False))
+
     def test_only_with_a_password(self) -> None:
         """Toll fraud ends at R7."""
         self.gateways.targets = [self.gateway]
