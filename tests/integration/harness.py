@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -46,6 +47,21 @@ def free_port(kind: int = socket.SOCK_DGRAM, host: str = "127.0.0.1") -> int:
                     continue
                 return port
     raise OSError("no free port")
+
+
+def free_block(count: int, host: str = "127.0.0.1") -> int:
+    """The first of so many free ports in a row, even, below those that the system gives away."""
+    for _ in range(200):
+        base = 2 * random.randrange(10_000, 16_000)
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(base, base + count):
+                    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                        stack.enter_context(socket.socket(socket.AF_INET, kind)).bind((host, port))
+            except OSError:
+                continue
+            return base
+    raise OSError("no free ports in a row")
 
 
 def program(name: str) -> str:
@@ -319,7 +335,14 @@ class PBXTestCase(SynchronousTestCase):
                 program("sipp"),
                 f"{pbx.host}:{pbx.ports[transport]}",
                 *("-sf", str(path), "-i", "127.0.0.1", "-p", str(port)),
-                *("-t", "t1" if transport == "tcp" else "u1", "-nostdin", "-timeout_error", "-trace_msg", "-trace_screen"),
+                *(
+                    "-t",
+                    "t1" if transport == "tcp" else "u1",
+                    "-nostdin",
+                    "-timeout_error",
+                    "-trace_msg",
+                    "-trace_screen",
+                ),
                 *("-trace_err", "-error_file", str(self.folder / f"{name}.err"), "-timeout", "60s"),
                 *more,
             ],

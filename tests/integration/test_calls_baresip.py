@@ -12,7 +12,7 @@ from tests.integration.harness import (
     PBXTestCase,
     Process,
     capture,
-    free_port,
+    free_block,
     program,
     until,
 )
@@ -50,13 +50,15 @@ class Baresip:
 
     def __init__(self, case: PBXTestCase, pbx: PBX, user: str, transport: str) -> None:
         self.user = user
-        self.rtp = free_port() & ~1
-        self._control = free_port()
+        # SIP, SIP over TLS beside it, control, and from an even port on RTP.
+        sip_port = free_block(4 + RTP_PORTS)
+        self._control = sip_port + 2
+        self.rtp = sip_port + 4
         folder = case.folder / user
         folder.mkdir()
         config = CONFIG.format(
             name=user,
-            sip_port=free_port(),
+            sip_port=sip_port,
             rtp_port=self.rtp,
             rtp_end=self.rtp + RTP_PORTS - 1,
             control_port=self._control,
