@@ -116,6 +116,10 @@ class CoreCommands:
             ("status", none, self.status),
             ("reload", none, self.reload),
             ("reload_routes", none, self.reload),
+            ("mem_pkg_dump", (("pid",), ("pid", "log_level")), self.mem_dump),
+            ("mem_shm_dump", ((), ("log_level",)), self.mem_dump),
+            ("mem_rpm_dump", ((), ("log_level",)), self.mem_dump),
+            ("shm_check", none, self.mem_dump),
             ("log_level", ((), ("level",), ("level", "pid")), self.log_level),
             ("cache_store", CACHE_STORE, self.cache_store),
             ("cache_fetch", (("system", "attr"),), self.cache_fetch),
@@ -156,6 +160,10 @@ class CoreCommands:
     def kill(self) -> object:
         """Stop the PBX: what waits to be written is written first."""
         self._clock.callLater(0.1, self._stop)
+        return "OK"
+
+    def mem_dump(self, pid: object = None, log_level: object = None) -> object:
+        """Nothing but OK: the interpreter looks after memory, there is no pool to dump or check."""
         return "OK"
 
     async def reload(self) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from zope.interface import implementer
 from pbx.commands import CommandFailed
 from pbx.interfaces import IHealth, IReloadable, IStatistics
 from pbx.logs import LogFilter
+from pbx.management.commands import Commands
 from pbx.management.core import CoreCommands
 from pbx.management.resources import Resources
 from pbx.sip.address import Address
@@ -78,6 +80,21 @@ class CoreCommandsTests(SynchronousTestCase):
         self.assertEqual(
             self.core.ps(), {"Processes": [{"ID": 0, "PID": os.getpid(), "Type": "pbx"}]}
         )
+
+    def test_memory_dumps_are_accepted(self) -> None:
+        """By every recipe that tools use (section 3)."""
+        commands = Commands()
+        commands.add(self.core)
+        for request in (
+            {"method": "mem_pkg_dump", "params": [os.getpid()]},
+            {"method": "mem_pkg_dump", "params": ["1", "3"]},
+            {"method": "mem_shm_dump", "params": []},
+            {"method": "mem_rpm_dump", "params": ["3"]},
+            {"method": "shm_check"},
+        ):
+            text = json.dumps({"jsonrpc": "2.0", "id": 1, **request}).encode()
+            answer = json.loads(self.successResultOf(commands.handle(text)) or b"")
+            self.assertEqual(answer.get("result"), "OK", request)
 
     def test_kill_answers_first(self) -> None:
         """The answer leaves before the process does."""
