@@ -209,6 +209,8 @@ class ShippedFilesTests(SynchronousTestCase):
             ("nat_ping", "ping_from", "sip:pinger@192.168.10.109"),
             ("auth", "calculate_ha1", True),
             ("auth", "use_uri_table", False),
+            ("mi_http", "root", "mi"),
+            ("mi_fifo", "fifo_name", "/tmp/opensips_fifo"),
         ):
             self.assertEqual(tables[table][key], value, f"[{table}] {key}")
 
