@@ -437,10 +437,10 @@ class Builder:
             courier = Courier(self._user_agent, registrar, flows)
             silo = MessageSilo(msilo, database, courier, domains, events, reactor, wheel)
             registry.provide(IMessageSilo, self._add(silo))
-        self._presence(domains, aliases)
+        self._presence(domains, aliases, registrar)
         self._add(TableWatcher(database, events, reactor, WATCHED))
 
-    def _presence(self, domains: IDomains, aliases: IAliases) -> None:
+    def _presence(self, domains: IDomains, aliases: IAliases, registrar: IRegistrar) -> None:
         presence = self._tables.of(PresenceSettings)
         if not presence.enabled:
             return
@@ -452,6 +452,7 @@ class Builder:
             self._user_agent,
             domains,
             aliases,
+            registrar,
             self._events,
             self._reactor,
             self._wheel,

@@ -94,6 +94,17 @@ class PresenceTests(PBXTestCase):
         self.publish(bob, PIDF.format("closed"), ("SIP-If-Match", tag))
         self.assertEqual(self.notified(alice).body.decode(), PIDF.format("closed"))
 
+    def test_own_registrations(self) -> None:
+        """Event reg, with the real registrar behind."""
+        pbx = self.pbx(users=["2002"])
+        bob = self.phone(pbx, "2002")
+        _, first = self.watch(bob, "reg")
+        self.assertIn(b'state="init"', first.body)
+        desk = self.registered(pbx, "2002", "tcp")
+        self.assertIn(f"<uri>{desk.contact}</uri>".encode(), self.notified(bob).body)
+        desk.register(expires=0)
+        self.assertIn(b'state="init"', self.notified(bob).body)
+
     def test_expiry(self) -> None:
         pbx = self.pbx({"presence": {"min_expires": 1}}, users=["2001"])
         alice = self.phone(pbx, "2001")

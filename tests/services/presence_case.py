@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pbx.events import Events
-from pbx.interfaces import IAliases, IDomains, IFlow, IUserAgent
+from pbx.interfaces import IAliases, IDomains, IFlow, IRegistrar, IUserAgent
 from pbx.services.presence import (
     PRESENTITY_COLUMNS,
     PRESENTITY_KEY,
@@ -28,7 +28,7 @@ from pbx.sip.uri import URI
 from pbx.storage.memory import memory_database
 from pbx.storage.write_behind import WriteBehind
 from pbx.timing import TimerWheel
-from pbx.verdicts import Arrival, Reply
+from pbx.verdicts import Arrival, Reply, Target
 from tests.fakes import FakeFlow, request
 
 START = 1_700_000_000.0
@@ -66,6 +66,32 @@ class OneAlias:
 
     def resolve(self, uri: URI) -> URI:
         return uri.replace(user="1002") if uri.user == "reception" else uri
+
+
+@implementer(IRegistrar)
+class FakeRegistrar:
+    """Bindings as the management interface shows them."""
+
+    def __init__(self) -> None:
+        self.known: list[dict[str, Any]] = []
+
+    async def save(self, request: Request, arrival: Arrival) -> Reply:
+        return Reply(200)
+
+    def lookup(self, uri: URI, method: str = "") -> list[Target]:
+        return []
+
+    def is_registered(self, uri: URI) -> bool:
+        return bool(self.bindings(uri.aor))
+
+    def bindings(self, aor: str = "") -> list[dict[str, Any]]:
+        return [binding for binding in self.known if aor in ("", binding["AOR"])]
+
+    def remove(self, aor: str, contact: str = "") -> int:
+        return 0
+
+    def pingable(self, nated_only: bool = True) -> list[tuple[str, Target]]:
+        return []
 
 
 @implementer(IUserAgent)
@@ -118,6 +144,7 @@ class PresenceCase(SynchronousTestCase):
         self.timers = TimerWheel(self.clock)
         self.events = Events()
         self.agent = Watchers()
+        self.registrar = FakeRegistrar()
         self.queues = [
             WriteBehind(
                 self.database, self.clock, "presentity", PRESENTITY_KEY, PRESENTITY_COLUMNS
@@ -134,6 +161,7 @@ class PresenceCase(SynchronousTestCase):
             self.agent,
             OneDomain(),
             OneAlias(),
+            self.registrar,
             self.events,
             self.clock,
             self.timers,

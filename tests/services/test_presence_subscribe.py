@@ -103,7 +103,7 @@ class ExpiresTests(PresenceCase):
 
 
 class RefusalTests(PresenceCase):
-    ALLOW = (("Allow-Events", "dialog, message-summary, presence, presence.winfo"),)
+    ALLOW = (("Allow-Events", "dialog, message-summary, presence, presence.winfo, reg"),)
 
     def test_unknown_package(self) -> None:
         """RFC 6665 section 4.2.1.1."""
@@ -249,6 +249,14 @@ class BoundTests(PresenceCase):
         self.advance(2)
         self.assertEqual(self.watch(headers).status, 200)
         self.assertEqual(self.stat("throttled_requests"), 1)
+
+    def test_strangers_cannot_use_up_what_a_user_may(self) -> None:
+        """Requests within a dialog carry no password."""
+        reply = self.watch()
+        unknown = Reply(200, to_tag="guess")
+        statuses = [self.again(unknown).status for _ in range(7)]
+        self.assertEqual(statuses, [481] * 6 + [503])
+        self.assertEqual(self.again(reply).status, 200)
 
 
 class PendingTests(PresenceCase):

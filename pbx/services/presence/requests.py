@@ -38,10 +38,14 @@ class Requests:
     def sender(self, request: Request, now: float) -> str:
         """The user that asks; 503 when it asks too often."""
         name = self.aor(request.from_.uri)
+        self.slow_down(name, now)
+        return name
+
+    def slow_down(self, name: str, now: float) -> None:
+        """503 for who asks too often."""
         wait = self.throttle.take(name, now)
         if wait:
             raise SIPError("Too Many Requests", 503, [("Retry-After", str(wait))])
-        return name
 
     def is_foreign(self, request: Request) -> bool:
         """Whether the sender is no user of ours: a node or gateway that the policy trusts."""

@@ -20,6 +20,7 @@ from pbx.interfaces import (
     IDomains,
     IEvents,
     IPresence,
+    IRegistrar,
     IStartable,
     IStatistics,
     ITimers,
@@ -33,6 +34,7 @@ from pbx.services.presence.notifier import Notifier
 from pbx.services.presence.pidf import PresencePackage
 from pbx.services.presence.publications import Publications
 from pbx.services.presence.publisher import Publisher
+from pbx.services.presence.registration_info import RegistrationPackage
 from pbx.services.presence.requests import Requests
 from pbx.services.presence.rows import WRITE_EVERY
 from pbx.services.presence.settings import PresenceSettings
@@ -48,7 +50,7 @@ from pbx.services.presence.subscription import (
 from pbx.services.presence.watcher_info import WatcherInfoPackage
 from pbx.sip.dialog import Dialog, target_of
 from pbx.sip.errors import SIPError
-from pbx.sip.events import Event, accepts
+from pbx.sip.events import accepts
 from pbx.sip.message import Request
 from pbx.sip.nat import repair_contact
 from pbx.sip.uri import DEFAULT_PORTS, join_host_port
@@ -73,6 +75,7 @@ class EventServer:
         agent: IUserAgent,
         domains: IDomains,
         aliases: IAliases,
+        registrar: IRegistrar,
         events: IEvents,
         clock: IReactorTime,
         timers: ITimers,
@@ -96,7 +99,8 @@ class EventServer:
         self._presence = PresencePackage(settings, self._publications)
         self.messages = MessageSummaryPackage(self._publications, self._changed)
         winfo = WatcherInfoPackage("presence", self._table)
-        for package in (self._presence, winfo, self.messages):
+        reg = RegistrationPackage(registrar, self._changed, events)
+        for package in (self._presence, winfo, self.messages, reg):
             self._packages[package.name] = package
         self._packages["dialog"] = DialogPackage(
             settings.force_single_dialog,
@@ -136,10 +140,10 @@ class EventServer:
     async def subscribe(self, request: Request, arrival: Arrival) -> Reply:
         """RFC 6665 section 4.2.1."""
         now = self._clock.seconds()
+        if request.in_dialog:
+            return self._within(request, arrival, now)
         watcher = self._requests.sender(request, now)
         event, package = self._requests.package(request)
-        if request.in_dialog:
-            return self._within(request, arrival, event, now)
         presentity = self._requests.presentity(request)
         expires = self._requests.expires(request, self._settings.max_expires_subscribe)
         if not package.may_watch(presentity, watcher):
@@ -166,11 +170,14 @@ class EventServer:
         self._notifier.answer(subscription)
         return self._accepted(subscription, expires)
 
-    def _within(self, request: Request, arrival: Arrival, event: Event, now: float) -> Reply:
+    def _within(self, request: Request, arrival: Arrival, now: float) -> Reply:
         """Refresh or end (4.2.1.3)."""
         subscription = self._table.find(
             request.call_id, request.to.tag or "", request.from_.tag or ""
         )
+        # Nobody was asked for a password: what a stranger makes up is not the user's fault.
+        self._requests.slow_down(subscription.watcher if subscription else arrival.peer.host, now)
+        event, _ = self._requests.package(request)
         if subscription is None or subscription.event != event:
             raise SIPError("Subscription does not exist", 481)
         expires = self._requests.expires(request, self._settings.max_expires_subscribe)
