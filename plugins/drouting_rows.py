@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Final
 
 from pbx.interfaces import IDatabase
@@ -55,11 +56,18 @@ async def read_rules(
     """Rules by group, and how many. Page by page: what somebody changes meanwhile is noticed
     and read again.
     """
-    made: dict[int, Prefixes] = {}
-    count, last = 0, -(1 << 31)
-    while True:
-        rows = await database.query(RULES_SQL, (last,))
-        count += add_rules(made, rows, plus, extra)
-        if len(rows) < PAGE:
-            return made, count
-        last = rows[-1][0]
+    # Nothing of this is garbage, and looking for some would hold up calls.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        made: dict[int, Prefixes] = {}
+        count, last = 0, -(1 << 31)
+        while True:
+            rows = await database.query(RULES_SQL, (last,))
+            count += add_rules(made, rows, plus, extra)
+            if len(rows) < PAGE:
+                return made, count
+            last = rows[-1][0]
+    finally:
+        if collecting:
+            gc.enable()
