@@ -21,9 +21,10 @@ from tests.integration.harness import PBX, PBXTestCase, until
 from tests.sip.test_mutations import mutate, seeds
 
 TORTURE = Path(__file__).parent.parent / "torture"
-#: Mutated messages over UDP, and as many over TCP.
-COUNT = 100_000
-RELAYED = 10_000
+#: Mutated messages: 100,000 over UDP and TCP, more with a policy that relays them.
+DATAGRAMS = 60_000
+STREAMED = 40_000
+RELAYED = 8_000
 #: As many as a kernel buffer takes before the PBX has read any.
 BATCH = 60
 #: How much the process may have grown, in MB: everything bounded fills up to its bound.
@@ -231,8 +232,8 @@ class BadInputTests(PBXTestCase):
         self.flood(mutations(rng, 5000))
         memory = self.megabytes()
         before = self.heard(pbx)
-        self.flood(mutations(rng, COUNT))
-        self.assertGreater(self.heard(pbx) - before, COUNT * 0.9)
+        self.flood(mutations(rng, DATAGRAMS))
+        self.assertGreater(self.heard(pbx) - before, DATAGRAMS * 0.9)
         self.unharmed(pbx, memory)
 
     def test_mutations_by_tcp(self) -> None:
@@ -242,8 +243,8 @@ class BadInputTests(PBXTestCase):
         self.streams(pbx, mutations(rng, 5000))
         memory = self.megabytes()
         before = self.heard(pbx)
-        self.streams(pbx, mutations(rng, COUNT))
-        self.assertGreater(self.heard(pbx) - before, COUNT // 2)
+        self.streams(pbx, mutations(rng, STREAMED))
+        self.assertGreater(self.heard(pbx) - before, STREAMED // 2)
         self.unharmed(pbx, memory)
 
     def test_relayed_mutations(self) -> None:
@@ -421,7 +422,7 @@ UPGRADE = (
 def talk(place: tuple[str, int], parts: Sequence[bytes], wait: bool = True) -> None:
     """Send it and read what comes, until the PBX closes or is silent."""
     with contextlib.suppress(OSError), socket.create_connection(place, 5) as stream:
-        stream.settimeout(0.1)
+        stream.settimeout(0.05)
         for part in parts:
             stream.sendall(part)
             if wait or part is UPGRADE:
@@ -440,7 +441,7 @@ def handshakes(rng: random.Random) -> Iterator[bytes]:
     yield UPGRADE.replace(b"GET /", b"GET /" + b"a" * 100_000)
     yield UPGRADE.replace(b"Host: x", b"Host: \xff\xfe\x00")
     yield alive("WS", "nohandshake")
-    for _ in range(100):
+    for _ in range(50):
         yield mutate(rng, UPGRADE, UPGRADE)
         yield rng.randbytes(rng.randrange(1, 2000))
 
@@ -472,5 +473,5 @@ def frames(rng: random.Random) -> Iterator[bytes]:
     yield framed(b"\r\n\r\n")
     yield b"\x81\xff" + (1 << 62).to_bytes(8, "big") + b"\1\2\3\4"
     yield framed(b"x" * 65_000)
-    for _ in range(200):
+    for _ in range(100):
         yield rng.randbytes(rng.randrange(1, 300))
