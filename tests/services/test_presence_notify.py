@@ -37,6 +37,17 @@ class RateTests(PresenceCase):
         self.advance(5)
         self.assertEqual(self.bodies(), [])
 
+    def test_a_crowd_is_told_bit_by_bit(self) -> None:
+        for _ in range(120):
+            self.watch()
+        self.notified()
+        self.publish(pidf())
+        told = [len(self.notified())]
+        for _ in range(5):
+            self.clock.advance(0.01)
+            told.append(len(self.notified()))
+        self.assertEqual([count for count in told if count], [50, 50, 20])
+
     def test_one_under_way(self) -> None:
         self.agent.holding = True
         self.watch()

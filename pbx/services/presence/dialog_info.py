@@ -18,7 +18,7 @@ from pbx.events import (
     CallStarted,
 )
 from pbx.interfaces import IDialog, IEvents, ITimers
-from pbx.services.presence.subscription import PENDING, Subscription, sip_uri
+from pbx.services.presence.subscription import Subscription, sip_uri
 from pbx.services.presence.xml import serialise, text
 from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
@@ -30,6 +30,8 @@ LINGER = 5.0
 #: Seconds that a call may be under way before watchers hear of it: most ring within that time, and
 #: a NOTIFY just before would hold up the news.
 TRYING_DELAY = 1.0
+#: Documents kept; beyond that they are written again.
+MAX_WRITTEN = 10_000
 INITIATOR, RECIPIENT = "initiator", "recipient"
 _ORDER = {"confirmed": 0, "early": 1, "trying": 2, "terminated": 3}
 
@@ -71,6 +73,7 @@ class DialogPackage:
         self._changed = changed
         self._timers = timers
         self._users: dict[str, dict[tuple[str, str], UserDialog]] = {}
+        self._written: dict[str, tuple[bytes, bytes]] = {}
         self._parties: dict[str, tuple[str, str]] = {}
         events.subscribe(CallStarted, lambda event: self._begun(event.dialog, "trying"))
         events.subscribe(CallRestored, lambda event: self._begun(event.dialog, "confirmed"))
@@ -123,14 +126,14 @@ class DialogPackage:
         dialog.state = state
         dialogs = self._users.setdefault(user, {})
         dialogs[dialog.call.did, dialog.direction] = dialog
-        self._changed(self.name, user, TRYING_DELAY if state == "trying" else 0.0)
+        self._tell(user, TRYING_DELAY if state == "trying" else 0.0)
 
     def _moved(self, call: IDialog, state: str) -> None:
         for user, dialog in self._dialogs_of(call):
             dialog.state = state
             dialog.event = ""
             dialog.code = 0
-            self._changed(self.name, user, 0.0)
+            self._tell(user)
 
     def _dialogs_of(self, call: IDialog) -> list[tuple[str, UserDialog]]:
         caller, callee = self._parties.get(call.did, ("", ""))
@@ -162,13 +165,14 @@ class DialogPackage:
 
     def _finish(self, user: str, dialog: UserDialog) -> None:
         dialog.state = "terminated"
-        self._changed(self.name, user, 0.0)
+        self._tell(user)
         self._timers.call_later(LINGER, self._forget, user, dialog)
 
     def _forget(self, user: str, dialog: UserDialog) -> None:
         if dialog.state != "terminated":
             # A 2xx came after all (RFC 6026).
             return
+        self._written.pop(user, None)
         dialogs = self._users.get(user, {})
         dialogs.pop((dialog.call.did, dialog.direction), None)
         if not dialogs:
@@ -180,21 +184,28 @@ class DialogPackage:
     def document(self, subscription: Subscription) -> bytes:
         """The full state; its ``version`` grows with each document (4.1.1)."""
         user = subscription.presentity
-        root = Element(
-            "dialog-info",
-            {
-                "xmlns": NAMESPACE,
-                "version": str(subscription.version),
-                "state": "full",
-                "entity": text(sip_uri(user)),
-            },
-        )
-        if subscription.status != PENDING:
-            dialogs = list(self._users.get(user, {}).values())
-            dialogs.sort(key=lambda dialog: _ORDER[dialog.state])
-            for dialog in dialogs[:1] if self._single else dialogs:
-                _write(root, user, dialog)
-        return serialise(root)
+        parts = self._written.get(user)
+        if parts is None:
+            parts = self._write(user)
+            if len(self._written) >= MAX_WRITTEN:
+                self._written.clear()
+            self._written[user] = parts
+        return b'%sversion="%d"%s' % (parts[0], subscription.version, parts[1])
+
+    def _write(self, user: str) -> tuple[bytes, bytes]:
+        """The document of a user before and after its version."""
+        about = {"xmlns": NAMESPACE, "version": "", "state": "full"}
+        root = Element("dialog-info", {**about, "entity": text(sip_uri(user))})
+        dialogs = list(self._users.get(user, {}).values())
+        dialogs.sort(key=lambda dialog: _ORDER[dialog.state])
+        for dialog in dialogs[:1] if self._single else dialogs:
+            _write(root, user, dialog)
+        before, _, after = serialise(root).partition(b'version=""')
+        return before, after
+
+    def _tell(self, user: str, delay: float = 0.0) -> None:
+        self._written.pop(user, None)
+        self._changed(self.name, user, delay)
 
 
 def _write(root: Element, user: str, dialog: UserDialog) -> None:

@@ -58,6 +58,9 @@ from pbx.verdicts import Arrival, Reply
 
 #: Seconds between two NOTIFYs to restored subscriptions, so that a start is no flood.
 RESTORE_SPACING = 0.005
+#: Watchers of one presentity that are notified in one go, and seconds until the next ones.
+AT_ONCE = 50
+PAUSE = 0.01
 
 
 @implementer(IPresence, IStartable, ICommands, IStatistics)
@@ -263,9 +266,9 @@ class EventServer:
         self._changed(package, presentity)
 
     def _changed(self, package: str, presentity: str, delay: float = 0.0) -> None:
-        """Tell who watches."""
-        for subscription in self._table.watching(package, presentity):
-            self._notifier.changed(subscription, delay)
+        """Tell who watches; a crowd bit by bit, so that calls need not wait for it."""
+        for number, subscription in enumerate(self._table.watching(package, presentity)):
+            self._notifier.changed(subscription, delay + number // AT_ONCE * PAUSE)
             if subscription.dialog.local_cseq % WRITE_EVERY == 0:
                 self._store.save(subscription)
 
