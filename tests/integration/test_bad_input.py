@@ -155,6 +155,8 @@ class BadInputTests(PBXTestCase):
 
     def heard(self, pbx: PBX) -> int:
         """Messages that the PBX has read, good or bad."""
+        assert pbx.process is not None
+        self.assertIsNone(pbx.process.popen.poll(), f"the PBX ended:\n{pbx.output()[-4000:]}")
         counters = ("core:rcv_requests", "core:rcv_replies", "core:bad_msg_hdr")
         return sum(pbx.statistic(name) for name in counters)
 
