@@ -89,11 +89,13 @@ class Policy:
                 return await self.to_extension(request, arrival)
 
     async def within_dialog(self, request: Request, arrival: Arrival) -> Verdict:
-        """Along the route set that we recorded when the dialog began."""
+        """Along the route set that we recorded when the dialog began, or to ourselves."""
+        ours = request.method == "SUBSCRIBE" and self.is_ours(request.uri)
+        # Also with a Route: many phones name us there as their outbound proxy.
+        if ours and self.presence and self.is_watchable(request):
+            return await self.presence.subscribe(request, arrival)
         if arrival.own_route is not None:
             return Relay([Target(request.uri)], account=request.method == "BYE")
-        if request.method == "SUBSCRIBE" and self.presence and self.is_ours(request.uri):
-            return await self.presence.subscribe(request, arrival)
         return Reply(404, "Not here")
 
     async def refusal(self, request: Request, arrival: Arrival) -> Reply | None:

@@ -38,6 +38,15 @@ class WithinDialogTests(PolicyTestCase):
         verdict = self.route("SUBSCRIBE sip:presence@pbx.test", to="<sip:1002@pbx.test>;tag=b")
         self.assertEqual(verdict, Reply(200, "subscribed"))
 
+    def test_subscription_of_ours_by_an_outbound_proxy(self) -> None:
+        """Many phones put the PBX into Route there too; what a phone sent by REFER is not ours."""
+        arrival = self.arrival(own_route="sip:192.0.2.1;lr")
+        uri, to = "sip:presence@pbx.test", "<sip:1002@pbx.test>;tag=b"
+        verdict = self.route(f"SUBSCRIBE {uri}", "Event: dialog", to=to, arrival=arrival)
+        self.assertEqual(verdict, Reply(200, "subscribed"))
+        verdict = self.route(f"SUBSCRIBE {uri}", "Event: refer", to=to, arrival=arrival)
+        self.assertEqual(verdict, Relay([Target(URI.parse(uri))]))
+
     def test_nobody_is_challenged_within_a_dialog(self) -> None:
         """R7 comes after R4."""
         arrival = self.arrival(own_route="sip:192.0.2.1;lr")

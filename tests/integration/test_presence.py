@@ -67,6 +67,8 @@ class PresenceTests(PBXTestCase):
         exchange(bob, bobs, alice, "BYE")
         self.assertEqual(self.lamp(browser), ["terminated"])
         self.assertEqual(alices.call_id, bobs.call_id)
+        # As phones do that have an outbound proxy configured.
+        dialog.routes = [f"<sip:{pbx.host}:{pbx.ports['ws']};transport=ws;lr>"]
         leave = browser.within(dialog, "SUBSCRIBE", [("Event", "dialog"), ("Expires", "0")])
         browser.send(leave)
         browser.response(200)
