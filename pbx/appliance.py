@@ -6,24 +6,16 @@ start. Nothing that is built here is bound, read or written before the service s
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLContextFactory, IReactorCore, IReactorTime
-from twisted.logger import Logger
 from twisted.names.client import Resolver
-from twisted.plugin import getPlugins
 from zope.interface import implementer
 
-import plugins
-from pbx.config import ConfigError, settings, suggestion
-from pbx.ctl.users import User, add, generated_password
-from pbx.errors import DatabaseError
+from pbx.config import ConfigError
 from pbx.events import Events
 from pbx.health import overall
 from pbx.http.health import HealthPage
@@ -42,16 +34,15 @@ from pbx.interfaces import (
     ILoadBalancer,
     IManagement,
     IMessageSilo,
-    IPBXPlugin,
     IPresence,
     IRegistrar,
-    IStartable,
     ITimers,
     ITransactions,
     ITransportUser,
     IUserAgent,
     IWebSite,
 )
+from pbx.lifecycle import Lifecycle, greet
 from pbx.management.commands import Commands
 from pbx.management.core import CoreCommands
 from pbx.management.unix import ManagementSettings, ManagementSocket
@@ -90,24 +81,28 @@ from pbx.services.registrar import (
     Registrar,
     RegistrarSettings,
 )
-from pbx.storage.layout import SchemaMismatch
 from pbx.storage.open import open_cache, open_database
 from pbx.storage.watcher import TableWatcher
 from pbx.storage.write_behind import WriteBehind
+from pbx.tables import (
+    RoutingSettings,
+    SipSettings,
+    StorageSettings,
+    Tables,
+)
 from pbx.timing import TimerWheel
 from pbx.transaction.layer import TransactionLayer
 from pbx.transaction.timers import Timers
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
-from pbx.transport.hosts import is_wildcard, local_addresses
+from pbx.transport.hosts import local_addresses
 from pbx.transport.listeners import Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
-from pbx.transport.tls import CertificateFailed, TLSContexts, TLSSettings
+from pbx.transport.tls import TLSContexts, TLSSettings
 
 PartT = TypeVar("PartT")
-SettingsT = TypeVar("SettingsT")
 
 #: Tables that other programs may change while we run.
 WATCHED = (
@@ -123,70 +118,6 @@ WATCHED = (
     "dr_carriers",
     "dr_groups",
 )
-FIRST_EXTENSIONS = ("1001", "1002", "1003")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SipSettings:
-    """The ``[sip]`` table."""
-
-    domain: str
-    """The default domain and digest realm; the listeners' own addresses count as it."""
-    listen: tuple[str, ...] = ("udp:0.0.0.0:5060", "tcp:0.0.0.0:5060", "ws:0.0.0.0:5062")
-    """Where SIP is spoken: udp:, tcp:, tls:, ws: or wss:, address, port; IPv6 in brackets."""
-    advertise: str = ""
-    """Public host or address for Via, Record-Route and SDP; empty for the real one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageSettings:
-    """The ``[storage]`` table."""
-
-    database: str = "sqlite:var/pbx.db"
-    """memory: | sqlite:PATH | postgresql://user@host/db."""
-    cache: str = "memory:"
-    """memory: | redis://host:6379/0."""
-    write_interval: float = 1.0
-    """Seconds that changes may wait for their batch: what a power cut can cost."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingSettings:
-    """The ``[routing]`` table."""
-
-    policy: Path = Path("etc/routing.py")
-    """The operator's routing policy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PluginsSettings:
-    """The ``[plugins]`` table."""
-
-    enabled: tuple[str, ...] = ("nat_ping",)
-    """Modules of ``plugins/`` to use; each may have a table of its own name."""
-
-
-SETTINGS: dict[str, type] = {
-    "sip": SipSettings,
-    "storage": StorageSettings,
-    "routing": RoutingSettings,
-    "http": HTTPSettings,
-    "plugins": PluginsSettings,
-    "management": ManagementSettings,
-    "proxy": ProxySettings,
-    "auth": AuthenticatorSettings,
-    "registrar": RegistrarSettings,
-    "dialog": DialogSettings,
-    "accounting": AccountingSettings,
-    "load_balancer": LoadBalancerSettings,
-    "msilo": MessageSiloSettings,
-    "presence": PresenceSettings,
-    "transaction": Timers,
-    "transport": TransportSettings,
-    "tls": TLSSettings,
-    "websocket": WebSocketSettings,
-    "dns": DNSSettings,
-}
 
 
 def build(config: Mapping[str, Any], base: Path, reactor: IReactorTime) -> Appliance:
@@ -199,49 +130,6 @@ def build(config: Mapping[str, Any], base: Path, reactor: IReactorTime) -> Appli
         return Builder(tables, base, reactor).build()
     except (ListenFailed, PolicyError) as error:
         raise ConfigError(str(error)) from None
-
-
-class Tables:
-    """The settings of every module. Raises ConfigError with all faults at once."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._made: dict[str, object] = {}
-        faults: list[str] = []
-        for name, kind in SETTINGS.items():
-            try:
-                self._made[name] = settings(kind, _table(config, name), name)
-            except ConfigError as error:
-                faults.extend(error.faults)
-        found = {plugin.name: plugin for plugin in getPlugins(IPBXPlugin, plugins)}
-        wanted = self._made.get("plugins")
-        self.plugins: list[IPBXPlugin] = []
-        for name in wanted.enabled if isinstance(wanted, PluginsSettings) else ():
-            if name in found:
-                self.plugins.append(found[name])
-            else:
-                faults.append(f"[plugins] enabled: no plugin {name!r}{suggestion(name, found)}")
-        for name in config:
-            if name not in SETTINGS and name not in found:
-                known = {**SETTINGS, **found}
-                faults.append(f"[{name}]: unknown table{suggestion(name, known)}")
-        if faults:
-            raise ConfigError(*faults)
-        self._config = config
-
-    def of(self, kind: type[SettingsT]) -> SettingsT:
-        """The settings of a module."""
-        return next(made for made in self._made.values() if isinstance(made, kind))
-
-    def of_plugin(self, name: str) -> Mapping[str, Any]:
-        """The raw table of a plugin."""
-        return _table(self._config, name)
-
-
-def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = config.get(name, {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"{name}: expected a table [{name}]")
-    return table
 
 
 class Listening(Protocol):
@@ -511,7 +399,7 @@ class Builder:
         known = self._authenticator.reload
 
         async def welcome() -> None:
-            await _welcome(self._database, domain, self._flows, site, known)
+            await greet(self._database, domain, self._flows, site, known)
 
         service = Lifecycle(self._database, parts, welcome)
         return Appliance(service, tuple(parts))
@@ -523,92 +411,3 @@ class Appliance:
 
     service: Lifecycle
     parts: tuple[object, ...]
-
-
-class Lifecycle(Service):
-    """Starts parts in the order they were built, listeners last; stops them in reverse."""
-
-    log = Logger()
-
-    def __init__(
-        self,
-        database: IDatabase,
-        parts: Sequence[object],
-        welcome: Callable[[], Any],
-    ) -> None:
-        self._database = database
-        self._parts = parts
-        self._welcome = welcome
-        self._started: list[Any] = []
-
-    def startService(self) -> Deferred[None]:
-        """Fires when everything serves; fails with what an operator can mend."""
-        super().startService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._start())
-
-    async def _start(self) -> None:
-        try:
-            for line in await self._database.start():
-                self.log.info("{line}", line=line)
-            for part in self._parts:
-                if IStartable.providedBy(part):
-                    await IStartable(part).start()
-                    self._started.append(part)
-            await self._welcome()
-        except (ListenFailed, CertificateFailed, SchemaMismatch) as error:
-            raise ConfigError(str(error)) from None
-        except DatabaseError as error:
-            raise ConfigError(f"[storage] {self._database.url}: {error}") from None
-
-    def stopService(self) -> Deferred[None]:
-        """Fires when the last row is written."""
-        super().stopService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        while self._started:
-            part = self._started.pop()
-            try:
-                await part.stop()
-            except Exception:
-                self.log.failure("{part} did not stop well", part=type(part).__name__)
-        await self._database.close()
-
-
-async def _welcome(
-    database: IDatabase,
-    domain: str,
-    flows: IFlows,
-    site: Site,
-    reload_accounts: Callable[[], Awaitable[None]],
-) -> None:
-    """Where phones and browsers find us; on an empty database three extensions, shown this once."""
-    lines: list[str] = []
-    users = await database.query("SELECT COUNT(*) FROM subscriber")
-    if not users[0][0]:
-        lines.append(f"First start. These extensions of {domain} can register now:")
-        for name in FIRST_EXTENSIONS:
-            password = generated_password()
-            await add(database, User(name, domain), password)
-            lines.append(f"  {name}  password {password}")
-        await reload_accounts()
-        lines.append("The passwords are not shown again; pbxctl user password sets new ones.")
-        lines.append(f"Phones register at {', '.join(_reachable(flows))}")
-    if url := site.url():
-        lines.append(f"Web address: {url}")
-    if lines:
-        # Not through sys.stderr: that is the log, and passwords do not belong there.
-        print("\n".join(lines), file=sys.__stderr__, flush=True)
-
-
-def _reachable(flows: IFlows) -> Sequence[str]:
-    """The listeners as ``udp:host:port``, with the addresses of this machine for a wildcard."""
-    own = sorted(address for address in local_addresses() if not address.startswith("127."))
-    found: list[str] = []
-    for at in flows.listeners():
-        six = ":" in at.host
-        hosts = [at.host]
-        if is_wildcard(at.host):
-            hosts = [host for host in own if (":" in host) is six and host != "::1"] or [at.host]
-        found.extend(at._replace(host=host).socket for host in hosts)
-    return found

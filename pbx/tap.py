@@ -27,6 +27,7 @@ from pbx.config import ConfigError, base_folder, read, reference
 from pbx.interfaces import IPBXPlugin
 from pbx.logs import LOG
 from pbx.management.core import CoreCommands
+from pbx.tables import SETTINGS
 
 #: Exit status of bad configuration or of a start that failed, and of wrong usage.
 BAD_CONFIGURATION, USAGE = 1, 2
@@ -86,7 +87,7 @@ def all_settings() -> dict[str, type]:
     """The settings dataclass of every table, those of plugins included."""
     found = sorted(getPlugins(IPBXPlugin, plugins), key=lambda plugin: plugin.name)
     kinds = {plugin.name: plugin.settings for plugin in found if plugin.settings is not None}
-    return {**appliance.SETTINGS, **kinds}
+    return {**SETTINGS, **kinds}
 
 
 def settings_reference() -> str:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pbx.appliance import Tables
 from pbx.config import ConfigError, base_folder, located, read, reference, settings
+from pbx.tables import Tables
 from pbx.tap import all_settings
 
 SETTINGS = all_settings()

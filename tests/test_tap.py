@@ -11,8 +11,8 @@ from twisted.python.failure import Failure
 from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
-from pbx.appliance import SETTINGS
 from pbx.config import ConfigError
+from pbx.tables import SETTINGS
 from pbx.tap import Options, fault_lines
 
 

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pbx.appliance import Appliance, Builder, Listening, Tables
+from pbx.appliance import Appliance, Builder, Listening
 from pbx.ctl.users import User, add
 from pbx.interfaces import IDatabase, IFlows, IReloadable, IStatistics, ITransportUser
 from pbx.services.load_balancer import LoadBalancer
@@ -24,6 +24,7 @@ from pbx.sip.errors import MalformedMessage, TransportFailed
 from pbx.sip.message import Request, Response
 from pbx.sip.parser import parse
 from pbx.sip.uri import join_host_port
+from pbx.tables import Tables
 from pbx.timing import Periodic, TimerWheel
 from pbx.transport.delivery import Delivery
 from tests.fakes import FakeFlow, FakeFlows

@@ -1,0 +1,112 @@
+"""Start and stop of the whole PBX, and what it says when it is ready."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from pbx.config import ConfigError
+from pbx.ctl.users import User, add, generated_password
+from pbx.errors import DatabaseError
+from pbx.http.site import Site
+from pbx.interfaces import IDatabase, IFlows, IStartable
+from pbx.storage.layout import SchemaMismatch
+from pbx.transport.hosts import is_wildcard, local_addresses
+from pbx.transport.listeners import ListenFailed
+from pbx.transport.tls import CertificateFailed
+
+FIRST_EXTENSIONS = ("1001", "1002", "1003")
+
+
+class Lifecycle(Service):
+    """Starts parts in the order they were built, listeners last; stops them in reverse."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        database: IDatabase,
+        parts: Sequence[object],
+        welcome: Callable[[], Any],
+    ) -> None:
+        self._database = database
+        self._parts = parts
+        self._welcome = welcome
+        self._started: list[Any] = []
+
+    def startService(self) -> Deferred[None]:
+        """Fires when everything serves; fails with what an operator can mend."""
+        super().startService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        try:
+            for line in await self._database.start():
+                self.log.info("{line}", line=line)
+            for part in self._parts:
+                if IStartable.providedBy(part):
+                    await IStartable(part).start()
+                    self._started.append(part)
+            await self._welcome()
+        except (ListenFailed, CertificateFailed, SchemaMismatch) as error:
+            raise ConfigError(str(error)) from None
+        except DatabaseError as error:
+            raise ConfigError(f"[storage] {self._database.url}: {error}") from None
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the last row is written."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        while self._started:
+            part = self._started.pop()
+            try:
+                await part.stop()
+            except Exception:
+                self.log.failure("{part} did not stop well", part=type(part).__name__)
+        await self._database.close()
+
+
+async def greet(
+    database: IDatabase,
+    domain: str,
+    flows: IFlows,
+    site: Site,
+    reload_accounts: Callable[[], Awaitable[None]],
+) -> None:
+    """Where phones and browsers find us; on an empty database three extensions, shown this once."""
+    lines: list[str] = []
+    users = await database.query("SELECT COUNT(*) FROM subscriber")
+    if not users[0][0]:
+        lines.append(f"First start. These extensions of {domain} can register now:")
+        for name in FIRST_EXTENSIONS:
+            password = generated_password()
+            await add(database, User(name, domain), password)
+            lines.append(f"  {name}  password {password}")
+        await reload_accounts()
+        lines.append("The passwords are not shown again; pbxctl user password sets new ones.")
+        lines.append(f"Phones register at {', '.join(_reachable(flows))}")
+    if url := site.url():
+        lines.append(f"Web address: {url}")
+    if lines:
+        # Not through sys.stderr: that is the log, and passwords do not belong there.
+        print("\n".join(lines), file=sys.__stderr__, flush=True)
+
+
+def _reachable(flows: IFlows) -> Sequence[str]:
+    """The listeners as ``udp:host:port``, with the addresses of this machine for a wildcard."""
+    own = sorted(address for address in local_addresses() if not address.startswith("127."))
+    found: list[str] = []
+    for at in flows.listeners():
+        six = ":" in at.host
+        hosts = [at.host]
+        if is_wildcard(at.host):
+            hosts = [host for host in own if (":" in host) is six and host != "::1"] or [at.host]
+        found.extend(at._replace(host=host).socket for host in hosts)
+    return found

@@ -1,0 +1,136 @@
+"""The tables of pbx.toml: which settings each of them holds, and which plugins are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.plugin import getPlugins
+
+import plugins
+from pbx.config import ConfigError, settings, suggestion
+from pbx.http.site import HTTPSettings
+from pbx.interfaces import IPBXPlugin
+from pbx.management.unix import ManagementSettings
+from pbx.proxy.relay import ProxySettings
+from pbx.services.accounting import AccountingSettings
+from pbx.services.authenticator import AuthenticatorSettings
+from pbx.services.dialogs import DialogSettings
+from pbx.services.load_balancer import LoadBalancerSettings
+from pbx.services.msilo import MessageSiloSettings
+from pbx.services.presence import PresenceSettings
+from pbx.services.registrar import RegistrarSettings
+from pbx.transaction.timers import Timers
+from pbx.transport.locate import DNSSettings
+from pbx.transport.settings import TransportSettings, WebSocketSettings
+from pbx.transport.tls import TLSSettings
+
+SettingsT = TypeVar("SettingsT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SipSettings:
+    """The ``[sip]`` table."""
+
+    domain: str
+    """The default domain and digest realm; the listeners' own addresses count as it."""
+    listen: tuple[str, ...] = ("udp:0.0.0.0:5060", "tcp:0.0.0.0:5060", "ws:0.0.0.0:5062")
+    """Where SIP is spoken: udp:, tcp:, tls:, ws: or wss:, address, port; IPv6 in brackets."""
+    advertise: str = ""
+    """Public host or address for Via, Record-Route and SDP; empty for the real one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """The ``[storage]`` table."""
+
+    database: str = "sqlite:var/pbx.db"
+    """memory: | sqlite:PATH | postgresql://user@host/db."""
+    cache: str = "memory:"
+    """memory: | redis://host:6379/0."""
+    write_interval: float = 1.0
+    """Seconds that changes may wait for their batch: what a power cut can cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingSettings:
+    """The ``[routing]`` table."""
+
+    policy: Path = Path("etc/routing.py")
+    """The operator's routing policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginsSettings:
+    """The ``[plugins]`` table."""
+
+    enabled: tuple[str, ...] = ("nat_ping",)
+    """Modules of ``plugins/`` to use; each may have a table of its own name."""
+
+
+SETTINGS: dict[str, type] = {
+    "sip": SipSettings,
+    "storage": StorageSettings,
+    "routing": RoutingSettings,
+    "http": HTTPSettings,
+    "plugins": PluginsSettings,
+    "management": ManagementSettings,
+    "proxy": ProxySettings,
+    "auth": AuthenticatorSettings,
+    "registrar": RegistrarSettings,
+    "dialog": DialogSettings,
+    "accounting": AccountingSettings,
+    "load_balancer": LoadBalancerSettings,
+    "msilo": MessageSiloSettings,
+    "presence": PresenceSettings,
+    "transaction": Timers,
+    "transport": TransportSettings,
+    "tls": TLSSettings,
+    "websocket": WebSocketSettings,
+    "dns": DNSSettings,
+}
+
+
+class Tables:
+    """The settings of every module. Raises ConfigError with all faults at once."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._made: dict[str, object] = {}
+        faults: list[str] = []
+        for name, kind in SETTINGS.items():
+            try:
+                self._made[name] = settings(kind, _table(config, name), name)
+            except ConfigError as error:
+                faults.extend(error.faults)
+        found = {plugin.name: plugin for plugin in getPlugins(IPBXPlugin, plugins)}
+        wanted = self._made.get("plugins")
+        self.plugins: list[IPBXPlugin] = []
+        for name in wanted.enabled if isinstance(wanted, PluginsSettings) else ():
+            if name in found:
+                self.plugins.append(found[name])
+            else:
+                faults.append(f"[plugins] enabled: no plugin {name!r}{suggestion(name, found)}")
+        for name in config:
+            if name not in SETTINGS and name not in found:
+                known = {**SETTINGS, **found}
+                faults.append(f"[{name}]: unknown table{suggestion(name, known)}")
+        if faults:
+            raise ConfigError(*faults)
+        self._config = config
+
+    def of(self, kind: type[SettingsT]) -> SettingsT:
+        """The settings of a module."""
+        return next(made for made in self._made.values() if isinstance(made, kind))
+
+    def of_plugin(self, name: str) -> Mapping[str, Any]:
+        """The raw table of a plugin."""
+        return _table(self._config, name)
+
+
+def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = config.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{name}: expected a table [{name}]")
+    return table
