@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from pbx.interfaces import IClientTransaction, IClientUser, IFlow, IFlows, ITransactions, IUserAgent
-from pbx.proxy.forward import Forwarder
+from pbx.proxy.forward import Forwarder, size
 from pbx.sip.address import Address
 from pbx.sip.errors import SIPError, TransportFailed
 from pbx.sip.message import Request, Response, response_to
@@ -51,17 +51,24 @@ class UserAgent:
         if addresses is None:
             addresses = await self._flows.resolve(uri)
         response = _made_up(request, 503, "No Way To Next Hop")
-        for address in addresses:
-            flow = self._flows.find(address)
+        for address in self._with_streams(request, uri, addresses):
             try:
-                if flow is None:
-                    flow = await self._flows.connect(address)
+                flow = self._flows.find(address) or await self._flows.connect(address)
             except TransportFailed:
                 continue
             response = await self._send(request.copy(), flow, timeout)
             if not (response.local or response.status == 503):
                 break
         return response
+
+    def _with_streams(
+        self, request: Request, uri: URI, addresses: Sequence[Address]
+    ) -> Iterator[Address]:
+        """TCP before UDP for what is large, unless the URI names a transport (18.1.1)."""
+        for address in addresses:
+            if not uri.transport and self._flows.prefers_stream(address, size(request)):
+                yield address._replace(transport="TCP")
+            yield address
 
     def _send(self, request: Request, flow: IFlow, timeout: float | None) -> Deferred[Response]:
         Forwarder.stamp(request, flow, flow, None, "")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _BROWSERS = frozenset(("WS", "WSS"))
 _NAMES = ("udp", "tcp", "tls", "ws", "wss")
+#: Seconds during which a peer that refused TCP is sent large requests over UDP at once.
+NO_STREAM = 300.0
+_MAX_NO_STREAM = 4096
 
 
 @implementer(IFlows, ICommands, IStatistics)
@@ -52,6 +55,7 @@ class Flows:
         self._udp: list[UDPPort] = []
         self._streams: list[Listener] = []
         self._connecting: dict[Address, list[Deferred[IFlow]]] = {}
+        self._no_stream: dict[tuple[str, int], float] = {}
         self._own = Identity(self._settings.aliases)
 
     # Listeners
@@ -96,7 +100,10 @@ class Flows:
     def prefers_stream(self, address: Address, size: int) -> bool:
         """Whether a request of so many bytes should rather go by TCP (18.1.1)."""
         limit = self._settings.udp_max
-        return 0 < limit < size and address.transport == "UDP"
+        if not 0 < limit < size or address.transport != "UDP":
+            return False
+        refused = self._no_stream.get((address.host, address.port))
+        return refused is None or refused <= self.connections.now()
 
     # Flows
 
@@ -182,6 +189,10 @@ class Flows:
         open_stream(self._reactor, opening, address, self._settings.connect_time, bind, wrap)
 
     def _opened(self, result: Connection | Failure, address: Address) -> None:
+        if isinstance(result, Failure) and address.transport == "TCP":
+            if len(self._no_stream) >= _MAX_NO_STREAM:
+                self._no_stream.clear()
+            self._no_stream[address.host, address.port] = self.connections.now() + NO_STREAM
         for joined in self._connecting.pop(address, ()):
             if isinstance(result, Failure):
                 joined.errback(result)

@@ -224,9 +224,13 @@ class TCPTests(TransportTestCase):
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
+        datagrams = Address("UDP", "127.0.0.1", port)
+        self.assertTrue(one.flows.prefers_stream(datagrams, 2000))
         with self.assertRaises(TransportFailed):
             await one.flows.connect(Address("TCP", "127.0.0.1", port))
         self.assertEqual(len(one.connections), 0)
+        # 18.1.1 was tried; the next large request need not wait for it again.
+        self.assertFalse(one.flows.prefers_stream(datagrams, 2000))
 
     async def test_ipv6(self) -> None:
         one = await self.stack("tcp:[::1]:0")
