@@ -110,7 +110,8 @@ class FakeFlows:
         found = self.flows.get(address)
         if found is None or found.closed:
             local = next((own for own in self.own if own.transport == address.transport), LOCAL)
-            found = self.flows[address] = FakeFlow(address, local, f"token-{address}")
+            token = f"token-{address.port}" if address.reliable else ""
+            found = self.flows[address] = FakeFlow(address, local, token)
         return found
 
     def locate(self, uri: URI) -> Sequence[Address] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,6 +28,7 @@ from pbx.proxy.coroutines import run
 from pbx.proxy.forward import Forwarder
 from pbx.proxy.relay import RelayedRequest, Relayer
 from pbx.sip.errors import LoopDetected, SIPError, TransportFailed
+from pbx.sip.forking import DEFAULT_BREADTH
 from pbx.sip.message import Request, Response
 from pbx.sip.nat import behind_nat
 from pbx.sip.route import strip_own
@@ -112,6 +114,8 @@ class ProxyCore:
         pending: PendingInvite | None,
     ) -> None:
         if isinstance(verdict, Relay):
+            if arrival.own_route is not None:
+                verdict = self._along_flow(verdict, arrival)
             if pending is not None and pending.cancelled:
                 self._invites.pop(transaction, None)
                 self._replier.respond(transaction, Reply(487))
@@ -139,6 +143,26 @@ class ProxyCore:
         else:
             self.log.error("the policy returned no verdict but {verdict!r}", verdict=verdict)
             self._replier.respond(transaction, Reply(500))
+
+    def _along_flow(self, verdict: Relay, arrival: Arrival) -> Relay:
+        """The connection that the dialog began with, if it still stands (RFC 5626 section 5.3)."""
+        flow = self._flow_along(arrival)
+        if flow is None:
+            return verdict
+        targets = [
+            target if target.flow is not None else replace(target, flow=flow)
+            for target in verdict.targets
+        ]
+        return replace(verdict, targets=targets)
+
+    def _flow_along(self, arrival: Arrival) -> IFlow | None:
+        if arrival.own_route is not None:
+            for token in arrival.own_route.flow_tokens:
+                if token and token != arrival.flow.token:
+                    flow = self._flows.by_token(token)
+                    if flow is not None and not flow.closed:
+                        return flow
+        return None
 
     def _reply_to_error(self, error: BaseException, request: Request) -> Reply:
         """What a policy raises is answered with the error's status, or 500."""
@@ -180,7 +204,11 @@ class ProxyCore:
                 return None
             self._dialog(arrived, arrival)
             base = self._relayer.forwarder.base(arrived, arrival, _ALONG)
-            copy, uri = Forwarder.branch(base, Target(arrived.uri), 60)
+            copy, uri = Forwarder.branch(base, Target(arrived.uri), DEFAULT_BREADTH)
+            way = self._flow_along(arrival)
+            if way is not None:
+                self._send_ack(copy, way, flow)
+                return None
             if self._flows.is_own(uri):
                 return None
             addresses = self._flows.locate(uri)

@@ -84,7 +84,13 @@ class Forwarder:
         copy.prepend("via", f"SIP/2.0/{transport} {sent_by};branch={new_branch(loop_token)}")
         if route_params is not None:
             received_on = Address(upstream.local.transport, *upstream.sent_by)
-            values = record_route(received_on, Address(transport, host, port), route_params)
+            values = record_route(
+                received_on,
+                Address(transport, host, port),
+                route_params,
+                upstream.token,
+                flow.token,
+            )
             for value in reversed(values):
                 copy.prepend("record-route", value)
         if "content-length" not in copy.names and flow.reliable:

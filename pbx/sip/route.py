@@ -29,11 +29,9 @@ class OwnRoute:
         return self.params.get(name)
 
     @property
-    def flow_token(self) -> str:
-        """The user part, which may name a flow (RFC 5626 section 5.3), "" for none."""
-        if self.uri.raw_user or self.second is None:
-            return self.uri.user
-        return self.second.user
+    def flow_tokens(self) -> tuple[str, str]:
+        """The user parts, which name the flows of both sides (RFC 5626 section 5.3)."""
+        return self.uri.user, "" if self.second is None else self.second.user
 
 
 def strip_own(request: Request, is_own: Callable[[URI], bool]) -> tuple[Request, OwnRoute | None]:
@@ -110,19 +108,24 @@ def next_hop(request: Request) -> URI:
 
 
 def record_route(
-    received_on: Address, sent_from: Address, params: Params = EMPTY, user: str = ""
+    received_on: Address,
+    sent_from: Address,
+    params: Params = EMPTY,
+    received_token: str = "",
+    sent_token: str = "",
 ) -> list[str]:
     """The Record-Route values to put on top of a request, in this order (16.6, step 4).
 
     One when a request leaves the way it came; else two with ``r2=on``, the outgoing side first.
-    ``params`` go into each, ``user`` is a flow token.
+    ``params`` go into each; a flow token is the user part of its side (RFC 5626 section 5.1), and
+    the two sides stand apart as soon as one has a token.
     """
     text = str(params)
-    if received_on == sent_from:
-        return [_record(sent_from, user, "", text)]
+    if received_on == sent_from and not received_token and not sent_token:
+        return [_record(sent_from, "", "", text)]
     return [
-        _record(sent_from, user, ";r2=on", text),
-        _record(received_on, user, ";r2=on", text),
+        _record(sent_from, sent_token, ";r2=on", text),
+        _record(received_on, received_token, ";r2=on", text),
     ]
 
 

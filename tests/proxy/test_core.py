@@ -168,8 +168,8 @@ class ForwardingTests(RelayTestCase):
         self.send(self.invite())
         sent = self.one_request(ws)
         top, below = sent.get_list("record-route")
-        self.assertIn("192.0.2.1:5062;transport=ws;r2=on;lr", top)
-        self.assertIn("sip:192.0.2.1;r2=on;lr", below)
+        self.assertIn("<sip:token-40000@192.0.2.1:5062;transport=ws;r2=on;lr", top)
+        self.assertIn("<sip:192.0.2.1;r2=on;lr", below)
         self.assertEqual(sent.via.transport, "WS")
 
 
@@ -433,6 +433,31 @@ class DialogTests(RelayTestCase):
         ack.remove("route")
         self.send(ack)
         self.assertEqual((self.at(BOB), self.at(ALICE)), ([], []))
+
+    def test_flow_token(self) -> None:
+        """RFC 5626 section 5.3: the connection that the dialog began with, not another one to the
+        same place; without it, wherever the Request-URI leads."""
+        self.policy.decide = lambda request, arrival: Relay([Target(request.uri)])
+        browser = Address("WS", "192.0.2.70", 40000)
+        flow = self.flows.flow(browser)
+        route = f"<sip:192.0.2.1;r2=on;lr>, <sip:{flow.token}@192.0.2.1;r2=on;lr>"
+        self.send(self.within("INFO", route))
+        self.assertEqual(self.one_request(browser).method, "INFO")
+        self.send(self.within("ACK", route))
+        self.assertEqual(self.one_request(browser).method, "ACK")
+        flow.closed = True
+        self.send(self.within("BYE", route))
+        self.assertEqual(self.one_request(BOB).method, "BYE")
+
+    def test_flow_token_of_the_sender(self) -> None:
+        """RFC 5626 section 5.3.1: a request is not sent back over the flow it came by."""
+        self.policy.decide = lambda request, arrival: Relay([Target(request.uri)])
+        browser = Address("WS", "192.0.2.70", 40000)
+        route = (
+            f"<sip:{self.flows.flow(browser).token}@192.0.2.1;r2=on;lr>, <sip:192.0.2.1;r2=on;lr>"
+        )
+        self.send(self.within("BYE", route), browser)
+        self.assertEqual(self.one_request(BOB).method, "BYE")
 
     def test_preloaded_own_route(self) -> None:
         """R8: "outbound proxy = us" is no preloaded route."""

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pbx.sip.address import Address
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.message import Request
-from pbx.sip.params import Params
+from pbx.sip.params import EMPTY, Params
 from pbx.sip.route import next_hop, record_route, strip_own
 from pbx.sip.uri import URI
 from tests.fakes import request
@@ -117,10 +117,10 @@ class StripOwnTests(SynchronousTestCase):
         """RFC 5626 section 5.3."""
         _, own = strip_own(along("sip:b@b.test", "<sip:tok%20en@us.test;lr>"), is_own)
         assert own is not None
-        self.assertEqual(own.flow_token, "tok en")
+        self.assertEqual(own.flow_tokens, ("tok en", ""))
         _, own = strip_own(along("sip:b@b.test", "<sip:us.test;lr>,<sip:t@us.test;lr>"), is_own)
         assert own is not None
-        self.assertEqual(own.flow_token, "t")
+        self.assertEqual(own.flow_tokens, ("", "t"))
 
     def test_bad_route(self) -> None:
         self.assertRaises(MalformedMessage, strip_own, along("sip:b@b.test", "<sip:x"), is_own)
@@ -183,5 +183,9 @@ class RecordRouteTests(SynchronousTestCase):
 
     def test_flow_token(self) -> None:
         self.assertEqual(
-            record_route(WS, WS, user="tok")[0], "<sip:tok@192.0.2.1:5062;transport=ws;lr>"
+            record_route(WS, WS, EMPTY, "in", "out"),
+            [
+                "<sip:out@192.0.2.1:5062;transport=ws;r2=on;lr>",
+                "<sip:in@192.0.2.1:5062;transport=ws;r2=on;lr>",
+            ],
         )
