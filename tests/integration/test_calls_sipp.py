@@ -142,16 +142,3 @@ class CallTests(SippTestCase):
         self.succeeds(phone)
         self.assertEqual(self.acc(2)[0], ("INVITE", "200"))
         self.assertEqual([row[2:5] for row in self.cdr()], [("answered", "caller", 200)])
-
-    def test_lost_packets(self) -> None:
-        """A tenth of all packets is lost at either phone: retransmissions carry every call."""
-        self.register()
-        calls = 20
-        self.phone_of_bob("patient", "-lost", "10", calls=calls)
-        options = self.fields("alice", "bob", 0)[:2]
-        more = ("-m", str(calls), "-r", "10", "-lost", "10", "-d", "100")
-        caller = self.sipp("call", self.server, *options, *more, fills={"body": ""})
-        self.succeeds(caller)
-        rows = self.cdr(calls)
-        self.assertEqual({row[2] for row in rows}, {"answered"})
-        self.assertEqual(len(rows), calls)
