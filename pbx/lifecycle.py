@@ -38,25 +38,35 @@ class Lifecycle(Service):
         self._parts = parts
         self._welcome = welcome
         self._started: list[Any] = []
+        self._stopping = False
+        self._start_over: Deferred[None] | None = None
 
     def startService(self) -> Deferred[None]:
         """Fires when everything serves; fails with what an operator can mend."""
         super().startService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._start())
+        self._start_over = Deferred()
+        return Deferred.fromCoroutine(self._start(self._start_over))
 
-    async def _start(self) -> None:
+    async def _start(self, over: Deferred[None]) -> None:
         try:
-            for line in await self._database.start():
-                self.log.info("{line}", line=line)
-            for part in self._parts:
-                if IStartable.providedBy(part):
-                    await IStartable(part).start()
-                    self._started.append(part)
-            await self._welcome()
+            await self._start_parts()
         except (ListenFailed, CertificateFailed, SchemaMismatch) as error:
             raise ConfigError(str(error)) from None
         except DatabaseError as error:
             raise ConfigError(f"[storage] {self._database.url}: {error}") from None
+        finally:
+            over.callback(None)
+
+    async def _start_parts(self) -> None:
+        for line in await self._database.start():
+            self.log.info("{line}", line=line)
+        for part in self._parts:
+            if self._stopping:
+                return
+            if IStartable.providedBy(part):
+                await IStartable(part).start()
+                self._started.append(part)
+        await self._welcome()
 
     def stopService(self) -> Deferred[None]:
         """Fires when the last row is written."""
@@ -64,6 +74,10 @@ class Lifecycle(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._stopping = True
+        if self._start_over is not None:
+            # What is being started is not pulled away from under it.
+            await self._start_over
         while self._started:
             part = self._started.pop()
             try:
