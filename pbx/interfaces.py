@@ -56,7 +56,7 @@ class IFlows(Interface):
     def resolve(uri: URI) -> Awaitable[Sequence[Address]]:
         """The same through DNS. Raises TransportFailed when nothing is found."""
 
-    def find(address: Address, local: Address | None = None, size: int = 0) -> IFlow | None:
+    def find(address: Address, local: Address | None = None) -> IFlow | None:
         """A flow that is ready: any UDP address, or an open connection to the address.
 
         ``local`` picks the listener to send from. None: `connect`.

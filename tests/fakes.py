@@ -125,9 +125,7 @@ class FakeFlows:
     async def resolve(self, uri: URI) -> Sequence[Address]:
         raise TransportFailed(f"no address for {uri.host}")
 
-    def find(
-        self, address: Address, local: Address | None = None, size: int = 0
-    ) -> FakeFlow | None:
+    def find(self, address: Address, local: Address | None = None) -> FakeFlow | None:
         if address.transport in ("UDP",) or address in self.flows:
             return self.flow(address)
         return None

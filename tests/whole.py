@@ -90,9 +90,7 @@ class WireFlows(FakeFlows):
             found = self.flows[address] = WireFlow(address, local, self._wire)
         return found
 
-    def find(
-        self, address: Address, local: Address | None = None, size: int = 0
-    ) -> FakeFlow | None:
+    def find(self, address: Address, local: Address | None = None) -> FakeFlow | None:
         if address.transport == "UDP":
             return self.flow(address)
         found = self.flows.get(address)

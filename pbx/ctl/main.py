@@ -17,8 +17,8 @@ from pbx import __version__
 from pbx.config import ConfigError, base_folder, located, read
 from pbx.ctl import client, show, users
 from pbx.ctl.output import as_json, table
+from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase
-from pbx.storage.errors import DatabaseError
 from pbx.storage.layout import SchemaMismatch
 from pbx.storage.open import open_database
 

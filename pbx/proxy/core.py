@@ -7,7 +7,6 @@ Route headers, CANCEL, end-to-end ACKs. A policy never sees those.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 
 from twisted.logger import Logger
@@ -27,11 +26,12 @@ from pbx.interfaces import (
 from pbx.proxy.coroutines import run
 from pbx.proxy.forward import Forwarder
 from pbx.proxy.relay import RelayedRequest, Relayer
-from pbx.sip.errors import LoopDetected, SIPError, TransportFailed
+from pbx.sip.errors import LoopDetected, SIPError
 from pbx.sip.forking import DEFAULT_BREADTH
 from pbx.sip.message import Request, Response
 from pbx.sip.nat import behind_nat
 from pbx.sip.route import strip_own
+from pbx.sip.uri import URI
 from pbx.sip.validate import validate
 from pbx.sip.via import find_loop
 from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
@@ -197,8 +197,6 @@ class ProxyCore:
         """An ACK for a 2xx goes along its route; any other is not for us."""
         try:
             validate(ack)
-            if ack.max_forwards == 0:
-                return None
             arrived, arrival = self._arrival(ack, flow)
             if arrival.own_route is None:
                 return None
@@ -223,20 +221,15 @@ class ProxyCore:
             self._send_ack(copy, way, flow)
         return None
 
-    async def _ack_later(self, ack: Request, uri: object, flow: IFlow) -> None:
-        addresses = await self._flows.resolve(uri)  # type: ignore[arg-type]
+    async def _ack_later(self, ack: Request, uri: URI, flow: IFlow) -> None:
+        addresses = await self._flows.resolve(uri)
         if addresses:
             way = self._flows.find(addresses[0]) or await self._flows.connect(addresses[0])
             self._send_ack(ack, way, flow)
 
     def _send_ack(self, ack: Request, way: IFlow, upstream: IFlow) -> None:
         Forwarder.stamp(ack, way, upstream, None, "")
-        try:
-            self._relayer.transactions.send_ack(ack, way)
-        except TransportFailed as error:
-            self.log.debug(
-                "an ACK could not be sent to {peer}: {error}", peer=way.peer, error=error
-            )
+        self._relayer.transactions.send_ack(ack, way)
 
     def stray_response(self, response: Response, flow: IFlow) -> None:
         """Dropped: whatever we forwarded has a transaction as long as answers may come
@@ -275,11 +268,10 @@ class PendingInvite:
 
 
 _ALONG = Relay(())
-_call_random: Callable[[int], int] = secrets.randbits
 
 
 def _new_call() -> str:
-    return f"{_call_random(12):x}.{_call_random(32):08x}"
+    return f"{secrets.randbits(12):x}.{secrets.randbits(32):08x}"
 
 
 def _ignore(outcome: object) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from pbx.errors import DatabaseError
 from pbx.storage.condition import Condition
 from pbx.storage.dialect import clean_row
-from pbx.storage.errors import DatabaseError
 
 Row = Sequence[object]
 Attempt = Callable[["Batch"], Awaitable[None]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from pbx.storage.errors import DatabaseError
+from pbx.errors import DatabaseError
 
 
 class Condition:

@@ -16,11 +16,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pbx.errors import DatabaseError, Kind
 from pbx.interfaces import IChangeSource, IDatabase, IHealth, IStatistics
 from pbx.storage import dialect, layout, postgres_sql
 from pbx.storage.batches import Batch, write_surviving
 from pbx.storage.condition import Condition
-from pbx.storage.errors import DatabaseError, Kind
 from pbx.storage.postgres_link import Connection, Interaction, Link, database_error, is_dead
 from pbx.storage.urls import ServerURL
 

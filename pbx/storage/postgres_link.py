@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
-from pbx.storage.errors import DatabaseError, Kind
+from pbx.errors import DatabaseError, Kind
 
 ResultT = TypeVar("ResultT")
 Interaction = Callable[["Connection"], Coroutine["Deferred[Any]", Any, ResultT]]

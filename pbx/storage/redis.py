@@ -16,9 +16,9 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pbx.errors import DatabaseError, Kind
 from pbx.interfaces import ICache, IHealth, IStartable, IStatistics
 from pbx.storage.condition import Condition
-from pbx.storage.errors import DatabaseError, Kind
 from pbx.storage.urls import ServerURL
 
 #: A command that waits: value and the time it is good for (None: for ever); None deletes.

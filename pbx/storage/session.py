@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pbx.errors import DatabaseError, Kind
 from pbx.storage import dialect, layout
-from pbx.storage.errors import DatabaseError, Kind
 
 Row = tuple[Any, ...]
 

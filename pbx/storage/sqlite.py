@@ -14,10 +14,10 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pbx.errors import DatabaseError
 from pbx.interfaces import IChangeSource, IDatabase, IHealth, IStatistics
 from pbx.storage.batches import Batch, write_surviving
 from pbx.storage.condition import Condition
-from pbx.storage.errors import DatabaseError
 from pbx.storage.session import Session
 from pbx.storage.worker import Inline, Worker
 

@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pbx.errors import DatabaseError
 from pbx.events import TableChanged
 from pbx.interfaces import IChangeSource, IDatabase, IEvents, IStartable
-from pbx.storage.errors import DatabaseError
 from pbx.timing import Periodic
 
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
-from pbx.storage.errors import DatabaseError, Kind
+from pbx.errors import DatabaseError, Kind
 
 ResultT = TypeVar("ResultT")
 _Job = tuple[Callable[..., Any], tuple[object, ...], "Deferred[Any]"]

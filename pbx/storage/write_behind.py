@@ -12,8 +12,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase, IStartable, IWriteBehind
-from pbx.storage.errors import DatabaseError
 
 Row = tuple[object, ...]
 Key = tuple[object, ...]

@@ -107,7 +107,7 @@ class Flows:
 
     # Flows
 
-    def find(self, address: Address, local: Address | None = None, size: int = 0) -> IFlow | None:
+    def find(self, address: Address, local: Address | None = None) -> IFlow | None:
         """A flow that is ready: any UDP address, or an open connection to the address."""
         if address.transport == "UDP":
             return self._udp_flow(address, local)

@@ -21,9 +21,9 @@ from twisted.protocols.portforward import (
 )
 from twisted.trial.unittest import TestCase
 
+from pbx.errors import DatabaseError, Kind
 from pbx.events import Events, TableChanged
 from pbx.interfaces import IDatabase, IHealth, IStatistics
-from pbx.storage.errors import DatabaseError, Kind
 from pbx.storage.open import open_database
 from pbx.storage.postgres import PostgresDatabase
 from pbx.storage.sqlite import SQLiteDatabase

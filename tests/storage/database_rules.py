@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from pbx.errors import DatabaseError, Kind
 from pbx.interfaces import IChangeSource, IDatabase, IHealth, IStatistics
-from pbx.storage.errors import DatabaseError, Kind
 from pbx.storage.layout import VERSIONS
 
 ResultT = TypeVar("ResultT")

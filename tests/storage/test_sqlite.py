@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pbx.storage.errors import DatabaseError, Kind
+from pbx.errors import DatabaseError, Kind
 from pbx.storage.layout import SchemaMismatch
 from pbx.storage.memory import memory_database
 from pbx.storage.sqlite import SQLiteDatabase

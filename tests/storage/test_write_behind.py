@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from pbx.errors import DatabaseError, Kind
 from pbx.interfaces import IDatabase, IWriteBehind
-from pbx.storage.errors import DatabaseError, Kind
 from pbx.storage.write_behind import BATCH, WriteBehind
 
 Written = tuple[tuple[str, ...], list[Sequence[object]], list[Sequence[object]]]
