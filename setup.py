@@ -31,14 +31,20 @@ setup(
         "txpostgres>=1.7",
         "psycopg2-binary>=2.9.13",
         "txredisapi>=1.6",
+        "pylibsrtp>=1.0",
+        "prometheus-client>=0.26",
     ],
     extras_require={
+        "rtpproxy": ["rtp.io>=1.1.1"],
         "test": [
             "hypothesis>=6.170",
             "import-linter>=2.16",
             "mypy>=2.4.1",
             "mypy-zope>=1.0.17",
             "opensipscli>=0.4.1",
+            "pjsua2-python>=2.15.1",
+            "playwright>=1.65",
+            "rtp.io>=1.1.1",
             "ruff>=0.17.6",
             # opensipscli asks it for psycopg2, the default driver up to here.
             "SQLAlchemy>=2.0,<2.1",

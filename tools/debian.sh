@@ -4,6 +4,14 @@ set -eu
 
 # purpose:path or program:package
 needs='
+run:npm:npm
+test:npm:npm
+test:chromium:chromium
+test:curl:curl
+test:ip:iproute2
+test:nft:nftables
+test:rtpengine:rtpengine-daemon
+test:svwar:sipvicious
 test:sipp:sip-tester
 test:baresip:baresip-core
 test:tshark:tshark
@@ -28,7 +36,7 @@ for need in $needs; do
 done
 if [ "$1" = run ] && ! python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
     2>/dev/null; then
-    missing=python3-venv
+    missing="$missing python3-venv"
 fi
 [ -n "$missing" ] || exit 0
 
