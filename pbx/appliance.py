@@ -41,6 +41,7 @@ from pbx.interfaces import (
     ITransportUser,
     IUserAgent,
     IWebSite,
+    IWire,
 )
 from pbx.lifecycle import Lifecycle, greet
 from pbx.management.commands import Commands
@@ -164,6 +165,7 @@ class Builder:
         self._parts: list[object] = []
         self._queues: list[WriteBehind] = []
         self._commands = Commands()
+        self._delivery = Delivery()
 
     def build(self) -> Appliance:
         """Everything, bottom up."""
@@ -216,6 +218,7 @@ class Builder:
     def _transport(self) -> None:
         tables, reactor = self._tables, self._reactor
         self._tls: TLSContexts | None = None
+        self._registry.provide(IWire, self._delivery)
         flows, self._listeners = self.listening()
         self._flows = self._add(flows)
         self._registry.provide(IFlows, flows)
@@ -236,7 +239,7 @@ class Builder:
             reactor=reactor,
         )
         locator = Locator(dns, resolver, reactor)
-        connections = Connections(transport, self._wheel, Delivery(), reactor.seconds)
+        connections = Connections(transport, self._wheel, self._delivery, reactor.seconds)
         flows = Flows(connections, locator, reactor, self._tls_contexts)
         sip = tables.of(SipSettings)
         listeners = Listeners(

@@ -83,6 +83,25 @@ class IFlows(Interface):
         """What we listen on, with the ports that were really bound."""
 
 
+class IWireTap(Interface):
+    """Somebody who looks at the messages on the wire: traces, captures."""
+
+    def message_seen(sent: bool, flow: IFlow, data: bytes) -> None:
+        """One whole message, received (nothing of it is read or checked yet) or sent. Returns at
+        once and sends nothing through a flow; what it raises is logged and harms nobody.
+        """
+
+
+class IWire(Interface):
+    """Where the messages of every transport can be looked at: a flag test when nobody does."""
+
+    def tap(tap: IWireTap) -> None:
+        """Show it every message from now on."""
+
+    def untap(tap: IWireTap) -> None:
+        """No longer; nothing when it was not tapping."""
+
+
 class ITransportUser(Interface):
     """Who listeners deliver to: the transaction layer."""
 

@@ -117,7 +117,7 @@ class Connection:
         delivery.sent += 1
         self._last = connections.now()
         self._wire.write_message(data)
-        if delivery.watch is not None:
+        if delivery.watch is not None and len(data) > len(b"\r\n\r\n"):
             delivery.watch(True, self, data)
 
     def keep(self, seconds: float) -> None:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pbx.interfaces import IFlow, IStatistics, ITransportUser
+from pbx.interfaces import IFlow, IStatistics, ITransportUser, IWire, IWireTap
 from pbx.sip.errors import MalformedMessage, SIPError
 from pbx.sip.message import Message, Request
 from pbx.sip.via import mark_received
 
 
-@implementer(IStatistics)
+@implementer(IStatistics, IWire)
 class Delivery:
-    """Whom messages go to, and how many there were.
+    """Whom messages go to, who else looks at them, and how many there were.
 
-    ``watch`` is called with (sent, flow, data) for every message on the wire when somebody
-    traces. Whatever goes wrong above is logged here and harms no other message.
+    ``watch`` is called with (sent, flow, data) for every message on the wire, and is None while
+    nobody taps. Whatever goes wrong above is logged here and harms no other message.
     """
 
     log = Logger()
@@ -26,6 +26,7 @@ class Delivery:
     def __init__(self) -> None:
         self.user: ITransportUser | None = None
         self.watch: Callable[[bool, IFlow, bytes], object] | None = None
+        self._taps: tuple[IWireTap, ...] = ()
         self.requests = 0
         self.replies = 0
         self.malformed = 0
@@ -35,6 +36,28 @@ class Delivery:
         self.send_failures = 0
         self.refused = 0
         self.aborted = 0
+
+    # IWire
+
+    def tap(self, tap: IWireTap) -> None:
+        """Show it every message from now on."""
+        self._taps = (*self._taps, tap)
+        self.watch = self._show
+
+    def untap(self, tap: IWireTap) -> None:
+        """No longer."""
+        self._taps = tuple(other for other in self._taps if other is not tap)
+        if not self._taps:
+            self.watch = None
+
+    def _show(self, sent: bool, flow: IFlow, data: bytes) -> None:
+        for tap in self._taps:
+            try:
+                tap.message_seen(sent, flow, data)
+            except Exception:
+                self.log.failure("a tap failed on a message of {peer}", peer=flow.peer)
+
+    # The way up
 
     def message_received(self, message: Message, flow: IFlow) -> None:
         """Deliver a message after stamping ``received`` and ``rport`` (18.2.1)."""

@@ -108,10 +108,10 @@ class StreamProtocol(Protocol):
             return
         connection.touch()
         delivery = self._connections.delivery
-        if delivery.watch is not None:
-            delivery.watch(False, connection, data)
         found = self._parser.feed(data)
         for item in found:
+            if delivery.watch is not None and not isinstance(item, KeepAlive):
+                delivery.watch(False, connection, _as_received(item, data))
             if isinstance(item, Message):
                 if self._connections.settings.accept_aliases and isinstance(item, Request):
                     self._see_alias(item, connection)
@@ -168,6 +168,13 @@ class StreamProtocol(Protocol):
     def abort_wire(self) -> None:
         """Close at once."""
         self._tcp.abortConnection()
+
+
+def _as_received(item: Message | MalformedMessage, data: bytes) -> bytes:
+    """The bytes of a message; of one that could not be read, those that ended it."""
+    if isinstance(item, Message):
+        return bytes(item)
+    return data if item.request is None else bytes(item.request)
 
 
 class StreamFactory(ServerFactory):

@@ -35,7 +35,7 @@ from pbx.transport.listeners import IReactor, Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
 from pbx.transport.tls import TLSContexts, TLSSettings, make_certificate
-from tests.transport.parts import OPTIONS, Recorder
+from tests.transport.parts import OPTIONS, Recorder, Tap
 
 reactor = cast(IReactor, global_reactor)
 socket.setdefaulttimeout(5)
@@ -123,6 +123,8 @@ class TransportTestCase(TestCase):
 class UDPTests(TransportTestCase):
     async def echo(self, spec: str, family: socket.AddressFamily) -> None:
         stack = await self.stack(spec)
+        tap = Tap()
+        stack.connections.delivery.tap(tap)
         client = socket.socket(family, socket.SOCK_DGRAM)
         self.addCleanup(client.close)
         client.bind((stack.bound.host, 0))
@@ -132,8 +134,10 @@ class UDPTests(TransportTestCase):
         self.assertEqual(flow.peer, Address("UDP", stack.bound.host, client.getsockname()[1]))
         self.assertEqual(flow.sent_by, (stack.bound.host, stack.bound.port))
         self.assertEqual(message.via.params.get("received"), stack.bound.host)
+        self.assertEqual(tap.seen, [(False, flow.peer, OPTIONS)])
         flow.send(b"hello")
         self.assertEqual(client.recv(100), b"hello")
+        self.assertEqual(tap.seen[1:], [(True, flow.peer, b"hello")])
 
     async def test_ipv4(self) -> None:
         """18.2.1: received and rport are stamped; the answer goes back to the source."""
@@ -458,6 +462,8 @@ class WebSocketTests(TransportTestCase):
 
     async def both_ways(self, transport: str) -> None:
         stack = await self.stack(f"{transport}:127.0.0.1:0")
+        tap = Tap()
+        stack.connections.delivery.tap(tap)
         browser = await self.browser(stack)
         browser.send(OPTIONS)
         await until(lambda: stack.user.messages)
@@ -476,6 +482,8 @@ class WebSocketTests(TransportTestCase):
         await until(lambda: len(browser.received) == 3)
         self.assertEqual(browser.received[2], (b"\r\n", False))
         self.assertEqual(len(stack.user.messages), 2)
+        seen = [(False, OPTIONS), (True, OPTIONS), (False, OPTIONS)]
+        self.assertEqual([(sent, data) for sent, _, data in tap.seen], seen)
         browser.page.sendClose()
         await until(lambda: stack.user.closed == [flow])
         with self.assertRaises(TransportFailed):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from pbx.interfaces import IFlow, ITransportUser
+from pbx.interfaces import IFlow, ITransportUser, IWireTap
+from pbx.sip.address import Address
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.message import Message
 from pbx.timing import TimerWheel
@@ -48,6 +49,17 @@ class Recorder:
     @property
     def lines(self) -> Sequence[str]:
         return [message.start_line for message, _ in self.messages]
+
+
+@implementer(IWireTap)
+class Tap:
+    """Keeps what was seen on the wire: whether it was sent, the peer, the bytes."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[bool, Address, bytes]] = []
+
+    def message_seen(self, sent: bool, flow: IFlow, data: bytes) -> None:
+        self.seen.append((sent, flow.peer, data))
 
 
 def connections(

@@ -12,7 +12,7 @@ from pbx.sip.errors import TransportFailed
 from pbx.transport.connection import Connection
 from pbx.transport.settings import TransportSettings
 from pbx.transport.tcp import Listener, StreamFactory, StreamProtocol
-from tests.transport.parts import OPTIONS, Recorder, connections
+from tests.transport.parts import OPTIONS, Recorder, Tap, connections
 
 PEER = IPv4Address("TCP", "192.0.2.50", 40000)
 
@@ -57,6 +57,32 @@ class StreamTestCase(SynchronousTestCase):
 
     def lose(self) -> None:
         self.protocol.connectionLost()
+
+
+class TapTests(StreamTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.tap = Tap()
+        self.connections.delivery.tap(self.tap)
+
+    @property
+    def seen(self) -> list[tuple[bool, bytes]]:
+        return [(sent, data) for sent, _, data in self.tap.seen]
+
+    def test_whole_messages(self) -> None:
+        """A tap sees messages, not segments, as they came, and no keep-alives."""
+        folded = OPTIONS.replace(b"Call-ID: call-1", b"Subject: a\r\n b\r\ni: call-1")
+        self.protocol.dataReceived(folded[:40])
+        self.protocol.dataReceived(folded[40:] + b"\r\n\r\n" + OPTIONS)
+        self.assertEqual(self.seen, [(False, folded), (False, OPTIONS)])
+        self.flow.send(OPTIONS)
+        self.assertEqual(self.seen[2:], [(True, OPTIONS)])
+
+    def test_what_cannot_be_read(self) -> None:
+        bad = OPTIONS.replace(b"CSeq: 1 OPTIONS", b"CSeq: one")
+        self.protocol.dataReceived(bad)
+        self.protocol.dataReceived(b"no SIP at all\r\n\r\n")
+        self.assertEqual(self.seen, [(False, bad), (False, b"no SIP at all\r\n\r\n")])
 
 
 class FramingTests(StreamTestCase):
