@@ -7,9 +7,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tools import news
-from tools.run_tests import Job, judge
+from tools.run_tests import SECOND_TRIES, Job, Outcome, judge, worth_another_try
 
-TRIAL = Job("x", ["trial"], trial=True)
+TRIAL = Job("x", ("trial",), trial=True)
 SKIPS = """\
 ===============================================================================
 [SKIPPED]
@@ -65,9 +65,20 @@ class JudgeTests(SynchronousTestCase):
         self.assertEqual(self.counts(TRIAL, 1, text), (2, 1, 0))
 
     def test_checkers(self) -> None:
-        checker = Job("mypy", ["mypy"])
+        checker = Job("mypy", ("mypy",))
         self.assertEqual(self.counts(checker, 0, "fine"), (1, 0, 0))
         self.assertEqual(self.counts(checker, 1, "x.py:1: error"), (0, 1, 0))
+
+
+class SecondTryTests(SynchronousTestCase):
+    def test_few_integration_modules(self) -> None:
+        """Only what needs sockets and programs, and only when it is an accident."""
+        good, bad = Outcome(passed=3), Outcome(failed=1, text="x")
+        modules = [Job(f"tests.integration.test_{n}", ()) for n in range(SECOND_TRIES + 1)]
+        unit = Job("tests.sip", ())
+        few = {modules[0]: bad, modules[1]: good, unit: bad}
+        self.assertEqual(worth_another_try(few), [modules[0]])
+        self.assertEqual(worth_another_try(dict.fromkeys(modules, bad)), [])
 
 
 class NewsTests(SynchronousTestCase):

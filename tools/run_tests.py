@@ -3,6 +3,8 @@
 Each job is a process of its own: a checker, the unit tests of one folder, or one integration
 module. The last line is ``N passed, N failed, N skipped``; exit status 1 when anything failed.
 A checker counts as one test. With CI=true a skip for a missing program is a failure.
+An integration module that fails beside another job is run once more with nothing beside it, and
+that run counts; what failed first is printed all the same. More than three are not run again.
 
     run_tests.py                    everything
     run_tests.py tests.sip ...      only these packages or modules
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,8 @@ PARALLEL = 2
 #: Seconds for one job, and for the whole run.
 JOB_LIMIT = 900
 RUN_LIMIT = 29 * 60
+#: So many integration modules may be run again.
+SECOND_TRIES = 3
 
 BIN = Path(sys.executable).parent
 TYPED = ("pbx", "plugins", "etc/routing.py", "tests", "bench", "tools", "setup.py")
@@ -43,7 +47,7 @@ class Job:
     """One process: ``trial`` output is counted, of others only the exit status."""
 
     name: str
-    command: Sequence[str]
+    command: tuple[str, ...]
     trial: bool = False
 
 
@@ -67,10 +71,10 @@ def checks() -> list[Job]:
         if Path(name).exists()
     ]
     return [
-        Job("ruff check", [str(BIN / "ruff"), "check", *code]),
-        Job("ruff format", [str(BIN / "ruff"), "format", "--check", *code]),
-        Job("lint-imports", [str(BIN / "lint-imports"), "--no-cache"]),
-        Job("mypy", [str(BIN / "mypy"), *(name for name in TYPED if Path(name).exists())]),
+        Job("ruff check", (str(BIN / "ruff"), "check", *code)),
+        Job("ruff format", (str(BIN / "ruff"), "format", "--check", *code)),
+        Job("lint-imports", (str(BIN / "lint-imports"), "--no-cache")),
+        Job("mypy", (str(BIN / "mypy"), *(name for name in TYPED if Path(name).exists()))),
     ]
 
 
@@ -94,7 +98,7 @@ def tests() -> list[Job]:
 
 def trial_job(*names: str, name: str = "") -> Job:
     """Trial over some modules or packages."""
-    return Job(name or names[0], [str(BIN / "trial"), "--reporter=bwverbose", *names], trial=True)
+    return Job(name or names[0], (str(BIN / "trial"), "--reporter=bwverbose", *names), trial=True)
 
 
 class Runner:
@@ -186,6 +190,31 @@ def judge(job: Job, status: int | None, text: str) -> Outcome:
     return outcome
 
 
+def worth_another_try(outcomes: Mapping[Job, Outcome]) -> list[Job]:
+    """The integration modules that failed, if they are few."""
+    failed = [
+        job
+        for job, outcome in outcomes.items()
+        if outcome.failed and job.name.startswith("tests.integration.")
+    ]
+    return failed if len(failed) <= SECOND_TRIES else []
+
+
+def report(job: Job, outcome: Outcome, how: str = "") -> None:
+    """The line of one job."""
+    word = "FAILED" if outcome.failed else "ok"
+    print(
+        f"{how + job.name:<44} {outcome.passed:5d} passed {outcome.failed:3d} failed "
+        f"{outcome.skipped:3d} skipped {outcome.seconds:6.1f} s  {word}",
+        flush=True,
+    )
+
+
+def show(title: str, text: str) -> None:
+    """The output of a job that failed."""
+    print(f"\n{'=' * 30} {title} {'=' * 30}\n{text.rstrip()}", flush=True)
+
+
 def main(names: Sequence[str]) -> int:
     """Exit status: 0 when everything passed, else 1."""
     jobs = [trial_job(name) for name in names] if names else [*checks(), *tests()]
@@ -194,33 +223,37 @@ def main(names: Sequence[str]) -> int:
     limit = threading.Timer(RUN_LIMIT, runner.stop)
     limit.daemon = True
     limit.start()
-    total = Outcome()
-    failures: list[tuple[str, str]] = []
+    outcomes: dict[Job, Outcome] = {}
+    first_tries: list[tuple[str, str]] = []
     try:
         with ThreadPoolExecutor(PARALLEL) as pool:
             pending = {pool.submit(runner.run, job): job for job in jobs}
             for done in as_completed(pending):
                 job, outcome = pending[done], done.result()
-                total.passed += outcome.passed
-                total.failed += outcome.failed
-                total.skipped += outcome.skipped
-                total.skips += outcome.skips
-                word = "FAILED" if outcome.failed else "ok"
-                print(
-                    f"{job.name:<44} {outcome.passed:5d} passed {outcome.failed:3d} failed "
-                    f"{outcome.skipped:3d} skipped {outcome.seconds:6.1f} s  {word}",
-                    flush=True,
-                )
-                if outcome.failed:
-                    failures.append((job.name, outcome.text))
+                outcomes[job] = outcome
+                report(job, outcome)
+        for job in worth_another_try(outcomes):
+            first_tries.append((job.name, outcomes[job].text))
+            outcomes[job] = runner.run(job)
+            report(job, outcomes[job], "again, alone: ")
     except KeyboardInterrupt:
         runner.stop()
         return 1
     finally:
         limit.cancel()
         shutil.rmtree(folder, ignore_errors=True)
-    for name, text in failures:
-        print(f"\n{'=' * 30} {name} {'=' * 30}\n{text.rstrip()}", flush=True)
+    for name, text in first_tries:
+        show(f"{name}, first try", text)
+    total = Outcome()
+    for job, outcome in outcomes.items():
+        total.passed += outcome.passed
+        total.failed += outcome.failed
+        total.skipped += outcome.skipped
+        total.skips += outcome.skips
+        if outcome.failed:
+            show(job.name, outcome.text)
+    for name, _ in first_tries:
+        print(f"run again: {name}")
     for skip in total.skips:
         print(f"skipped: {skip}")
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
