@@ -47,6 +47,8 @@ from pbx.lifecycle import Lifecycle, greet
 from pbx.management.commands import Commands
 from pbx.management.core import CoreCommands
 from pbx.management.unix import ManagementSettings, ManagementSocket
+from pbx.media.open import EngineParts, open_engine
+from pbx.media.settings import MediaSettings
 from pbx.proxy.core import ProxyCore
 from pbx.proxy.forward import Forwarder
 from pbx.proxy.relay import ProxySettings, Relayer
@@ -97,7 +99,7 @@ from pbx.transaction.timers import Timers
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
-from pbx.transport.hosts import local_addresses
+from pbx.transport.hosts import local_addresses, source_towards
 from pbx.transport.listeners import Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
@@ -176,6 +178,7 @@ class Builder:
             self._storage()
             self._transport()
             self._services()
+            self._media()
             self._management()
             for plugin in self._tables.plugins:
                 before = registry.parts()
@@ -349,6 +352,25 @@ class Builder:
             self._wheel,
         )
         self._registry.provide(IPresence, self._add(server))
+
+    # Media
+
+    def _media(self) -> None:
+        parts = EngineParts(
+            settings=self._tables.of(MediaSettings),
+            advertise=self._tables.of(SipSettings).advertise,
+            reactor=self._reactor,
+            timers=self._wheel,
+            source_towards=source_towards,
+            local_addresses=local_addresses,
+            folder=self._base / "var",
+        )
+        try:
+            engine = open_engine(parts)
+        except ValueError as error:
+            raise ConfigError(f"[media] engine: {error}") from None
+        if engine is not None:
+            self._add(engine)
 
     # What plugins put their own things on
 

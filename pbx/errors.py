@@ -1,8 +1,10 @@
-"""What a database operation fails with; `IDatabase` promises it."""
+"""What the database and the media engine fail with; their interfaces promise it."""
 
 from __future__ import annotations
 
 from enum import Enum
+
+from pbx.sip.errors import SIPError
 
 
 class Kind(Enum):
@@ -30,3 +32,22 @@ class DatabaseError(Exception):
     def refused(self) -> bool:
         """Whether the rows or the statement are at fault, and not the server."""
         return self.kind is Kind.REFUSED
+
+
+class MediaFailed(SIPError):
+    """The two sides cannot hear each other (RFC 3261 sections 21.4.26 and 20.43).
+
+    ``warning`` is the code of the Warning header that tells why: 304 no such media, 305 no common
+    codec, 399 anything else.
+    """
+
+    status = 488
+
+    def __init__(self, text: str, *, warning: int = 399, status: int | None = None) -> None:
+        quoted = text.replace("\\", "").replace('"', "'")
+        super().__init__("", status, (("Warning", f'{warning} pbx "{quoted}"'),))
+        self.text = text
+        self.warning = warning
+
+    def __str__(self) -> str:
+        return self.text

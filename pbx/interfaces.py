@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
+from pbx.legs import LegKind, MediaLeg, MediaSession, MediaStatistics, Side
 from pbx.sip.address import Address
 from pbx.sip.message import Message, Request, Response
 from pbx.sip.uri import URI
@@ -492,6 +493,74 @@ class IMessageSilo(Interface):
 
     def deliver(owner: URI) -> None:
         """Send what waits for a user soon; the silo does so by itself after a registration."""
+
+
+# Media
+
+
+class IMediaEngine(Interface):
+    """Bridges the media of calls whose sides cannot speak to each other directly.
+
+    `MediaFailed` is the only error of its methods. Whatever they give may take its time, which
+    delays the message that carries the session description and no other call.
+    """
+
+    name: str = Attribute("As in `[media] engine`, without the address.")
+    outlives_us: bool = Attribute("Its sessions go on when the PBX is restarted.")
+
+    def use(user: IMediaUser) -> None:
+        """Who hears of digits and of dead sessions. Called once, before `start`."""
+
+    def bridges(one: LegKind, other: LegKind) -> bool:
+        """Whether it can bring these two together."""
+
+    def offer(
+        session: MediaSession, sdp: bytes, source: MediaLeg, target: MediaLeg
+    ) -> Awaitable[bytes]:
+        """What ``target`` gets to see of an offer of ``source``.
+
+        The first one opens the session, from either side (a call may begin without an offer of the
+        caller). Further ones change it: hold, codecs, another address, ICE restart. The same offer
+        may come again and gets the same result.
+        """
+
+    def answer(
+        session: MediaSession, sdp: bytes, source: MediaLeg, target: MediaLeg
+    ) -> Awaitable[bytes]:
+        """What the offerer, now ``target``, gets to see of the answer.
+
+        Of a branch that forks further on there may be several, with different tags: the last one
+        counts. The same answer may come again, in a 183 and in the 200.
+        """
+
+    def delete(session: MediaSession) -> Awaitable[MediaStatistics | None]:
+        """Free everything of a session; how it was heard, None when that is unknown. Nothing but
+        None for a session that does not exist.
+        """
+
+    def query(session: MediaSession) -> Awaitable[MediaStatistics | None]:
+        """How it is heard so far."""
+
+    def start() -> Awaitable[None]:
+        """As `IStartable`."""
+
+    def stop() -> Awaitable[None]:
+        """As `IStartable`: also ends every session."""
+
+
+class IMediaUser(Interface):
+    """Who hears of the sessions of an engine; an engine that cannot notice a thing keeps quiet."""
+
+    def connected(session: MediaSession, side: Side) -> None:
+        """The first good packet came from this side, or its DTLS handshake is done."""
+
+    def dtmf(session: MediaSession, side: Side, digit: str, milliseconds: int) -> None:
+        """A side pressed a key (RFC 4733): one of ``0-9*#ABCD``, told once, at its end."""
+
+    def media_timeout(session: MediaSession, side: Side | None) -> None:
+        """A side (None: unknown which) has fallen silent though it should not. The session still
+        exists, unless the engine is another program and has dropped it; `delete` is safe.
+        """
 
 
 # Storage

@@ -14,6 +14,7 @@ from pbx.config import ConfigError, settings, suggestion
 from pbx.http.site import HTTPSettings
 from pbx.interfaces import IPBXPlugin
 from pbx.management.unix import ManagementSettings
+from pbx.media.settings import MediaSettings
 from pbx.proxy.relay import ProxySettings
 from pbx.services.accounting import AccountingSettings
 from pbx.services.authenticator import AuthenticatorSettings
@@ -85,6 +86,7 @@ SETTINGS: dict[str, type] = {
     "load_balancer": LoadBalancerSettings,
     "msilo": MessageSiloSettings,
     "presence": PresenceSettings,
+    "media": MediaSettings,
     "transaction": Timers,
     "transport": TransportSettings,
     "tls": TLSSettings,

@@ -1,0 +1,1 @@
+"""Media: session descriptions, and the engines that bridge what cannot speak directly."""

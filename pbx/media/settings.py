@@ -1,0 +1,32 @@
+"""The ``[media]`` table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaSettings:
+    """The ``[media]`` table."""
+
+    engine: str = "none"
+    """What bridges browsers and phones: none, native (in this process), rtpproxy:embedded,
+    rtpproxy:udp:HOST:PORT or rtpengine:udp:HOST:PORT."""
+    address: str = ""
+    """Public IP address to write into session descriptions for peers outside, when it differs from
+    this machine's own (a 1:1 NAT); empty for [sip] advertise if that is an address, else the real
+    one."""
+    port_min: int = 20000
+    """First UDP port for media. A browser takes one, a phone two."""
+    port_max: int = 29999
+    """Last UDP port for media."""
+
+    def __post_init__(self) -> None:
+        if not 1024 <= self.port_min < self.port_max <= 65535:
+            raise ValueError("port_min, port_max: expected 1024 <= port_min < port_max <= 65535")
+        if self.address:
+            try:
+                ip_address(self.address)
+            except ValueError:
+                raise ValueError(f"address: {self.address!r} is no IP address") from None
