@@ -45,6 +45,9 @@ OPEN_INBOUND = False
 #: Seconds for the phones to take a MESSAGE: the 202 for a stored one has to come before the sender
 #: gives up after 32 s.
 MESSAGE_TIMEOUT = 16.0
+#: Seconds for a phone that a FreeSWITCH node calls: the node gives up first (its call_timeout is
+#: 30) and goes on with voicemail; we only clear away what it left.
+NODE_RING_TIMEOUT = 35.0
 BUSY_NODES = Reply(503, "No Node Available", (("Retry-After", "30"),))
 
 
@@ -170,7 +173,11 @@ class Policy:
             if request.method == "MESSAGE" and self.silo and self.auth.knows(uri):
                 later = partial(self.after_phones, uri, arrival)
                 return Relay(contacts, on_failure=later, timeout=MESSAGE_TIMEOUT)
-            return Relay(contacts, account=request.method == "INVITE")
+            if request.method == "INVITE":
+                from_node = self.is_from_freeswitch(arrival, request)
+                limit = NODE_RING_TIMEOUT if from_node else None
+                return Relay(contacts, account=True, timeout=limit)
+            return Relay(contacts)
         if self.registrar.is_registered(uri):
             return Reply(405)
         if not self.auth.knows(uri):

@@ -14,6 +14,7 @@ from tests.fakes import request
 from tests.proxy.system import ALICE, BOB, CAROL, ProxyTestCase
 
 TO_BOB = Target(URI.parse("sip:1002@192.0.2.60:5060"))
+VIA = "SIP/2.0/UDP 192.0.2.50:5060;branch=z9hG4bK"
 TO_CAROL = Target(URI.parse("sip:1002@192.0.2.61:5060"))
 
 
@@ -89,6 +90,24 @@ class ForwardingTests(RelayTestCase):
         sent = self.forwarded(asked)
         self.assertEqual(sent.get("contact"), "<sip:1001@192.0.2.50:5060;ob>")
         self.assertIn(";nat=yes", sent.get("record-route") or "")
+
+    def test_nat_of_the_callee(self) -> None:
+        """R19: a phone that registered from behind a NAT marks the route too."""
+        self.relay(Target(TO_BOB.uri, behind_nat=True))
+        sent = self.forwarded(self.invite())
+        self.assertIn(";nat=yes", sent.get("record-route") or "")
+
+    def test_what_is_recorded(self) -> None:
+        """R9: every method but REGISTER, and nothing that we answer ourselves (O27)."""
+        for method in ("INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "NOTIFY", "OPTIONS", "PUBLISH"):
+            sent = self.forwarded(request(f"{method} sip:1002@pbx.test"))
+            self.assertEqual(len(sent.get_all("record-route")), 1, method)
+        sent = self.forwarded(request("REGISTER sip:pbx.test"))
+        self.assertEqual(sent.get_all("record-route"), [])
+        self.policy.decide = lambda request, arrival: Reply(202)
+        self.send(request("MESSAGE sip:1002@pbx.test", cseq=2, via=f"{VIA}-2"))
+        (answer,) = (one for one in self.at(ALICE) if one.start_line == "SIP/2.0 202 Accepted")
+        self.assertEqual(answer.get_all("record-route"), [])
 
     def test_path(self) -> None:
         """RFC 3327: the stored Path becomes the Route, its first element the next hop."""
