@@ -20,6 +20,7 @@ from pbx.events import Events
 from pbx.health import overall
 from pbx.http.health import HealthPage
 from pbx.http.site import HTTPSettings, Site
+from pbx.http.upgrade import UpgradePage
 from pbx.interfaces import (
     IAliases,
     IAuthenticator,
@@ -84,6 +85,7 @@ from pbx.services.registrar import (
     Registrar,
     RegistrarSettings,
 )
+from pbx.sip.address import Address
 from pbx.storage.open import open_cache, open_database
 from pbx.storage.watcher import TableWatcher
 from pbx.storage.write_behind import WriteBehind
@@ -104,6 +106,7 @@ from pbx.transport.listeners import Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
 from pbx.transport.tls import TLSContexts, TLSSettings
+from pbx.transport.web import WebSIP
 
 PartT = TypeVar("PartT")
 
@@ -168,6 +171,7 @@ class Builder:
         self._queues: list[WriteBehind] = []
         self._commands = Commands()
         self._delivery = Delivery()
+        self._web_sip: WebSIP | None = None
 
     def build(self) -> Appliance:
         """Everything, bottom up."""
@@ -253,6 +257,13 @@ class Builder:
             tables.of(WebSocketSettings),
             self._tls_contexts,
             reactor,
+        )
+        self._web_sip = WebSIP(
+            connections,
+            listeners,
+            tables.of(WebSocketSettings),
+            reactor,
+            lambda: self._site.listeners(),
         )
         return flows, listeners
 
@@ -377,6 +388,8 @@ class Builder:
     def _management(self) -> None:
         self._site = Site(self._tables.of(HTTPSettings), self._reactor, self._http_tls)
         self._site.put("health", HealthPage(lambda: overall(self._parts)))
+        if self._web_sip is not None:
+            self._site.put("sip", UpgradePage("websocket", self._web_sip.successor))
         self._registry.provide(IWebSite, self._site)
         self._registry.provide(IManagement, self._commands)
         self._registry.provide(IFolder, Folder(self._base))
@@ -407,8 +420,8 @@ class Builder:
         self._add(
             CoreCommands(
                 self._reactor,
-                lambda: self._parts,
-                self._flows.listeners,
+                lambda: [*self._parts, site],
+                self._sip_listeners,
                 reactor.stop,
                 site.url,
             )
@@ -419,15 +432,21 @@ class Builder:
         socket = ManagementSocket(
             management, self._base / management.socket, self._reactor, commands.handle
         )
-        parts = [*self._parts, site, self._listeners, socket]
+        web_sip = [] if self._web_sip is None else [self._web_sip]
+        parts = [*self._parts, site, self._listeners, *web_sip, socket]
         domain = self._tables.of(SipSettings).domain
         known = self._authenticator.reload
 
         async def welcome() -> None:
-            await greet(self._database, domain, self._flows, site, known)
+            await greet(self._database, domain, self._sip_listeners(), site, known)
 
         service = Lifecycle(self._database, parts, welcome)
         return Appliance(service, tuple(parts))
+
+    def _sip_listeners(self) -> Sequence[Address]:
+        """Those of the configuration: what the web site listens on is told with it."""
+        others = () if self._web_sip is None else self._web_sip.addresses()
+        return [at for at in self._flows.listeners() if at not in others]
 
 
 @dataclass(frozen=True, slots=True)

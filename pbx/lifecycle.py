@@ -14,7 +14,8 @@ from pbx.config import ConfigError
 from pbx.ctl.users import User, add, generated_password
 from pbx.errors import DatabaseError
 from pbx.http.site import Site
-from pbx.interfaces import IDatabase, IFlows, IStartable
+from pbx.interfaces import IDatabase, IStartable
+from pbx.sip.address import Address
 from pbx.storage.layout import SchemaMismatch
 from pbx.transport.hosts import is_wildcard, local_addresses
 from pbx.transport.listeners import ListenFailed
@@ -90,7 +91,7 @@ class Lifecycle(Service):
 async def greet(
     database: IDatabase,
     domain: str,
-    flows: IFlows,
+    listeners: Sequence[Address],
     site: Site,
     reload_accounts: Callable[[], Awaitable[None]],
 ) -> None:
@@ -105,7 +106,7 @@ async def greet(
             lines.append(f"  {name}  password {password}")
         await reload_accounts()
         lines.append("The passwords are not shown again; pbxctl user password sets new ones.")
-        lines.append(f"Phones register at {', '.join(_reachable(flows))}")
+        lines.append(f"Phones register at {', '.join(_reachable(listeners))}")
     if url := site.url():
         lines.append(f"Web address: {url}")
     if lines:
@@ -113,11 +114,11 @@ async def greet(
         print("\n".join(lines), file=sys.__stderr__, flush=True)
 
 
-def _reachable(flows: IFlows) -> Sequence[str]:
+def _reachable(listeners: Sequence[Address]) -> Sequence[str]:
     """The listeners as ``udp:host:port``, with the addresses of this machine for a wildcard."""
     own = sorted(address for address in local_addresses() if not address.startswith("127."))
     found: list[str] = []
-    for at in flows.listeners():
+    for at in listeners:
         six = ":" in at.host
         hosts = [at.host]
         if is_wildcard(at.host):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,13 +12,16 @@ from twisted.internet.interfaces import (
     IOpenSSLContextFactory,
     IReactorSSL,
     IReactorTCP,
+    IReactorTime,
 )
 from twisted.logger import Logger
-from twisted.web import resource, server
+from twisted.web import resource
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from pbx.config import ConfigError
-from pbx.interfaces import IStartable, IWebSite
+from pbx.http.channel import LimitedSite
+from pbx.interfaces import IStartable, IStatistics, IWebSite
 from pbx.sip.address import Address
 
 
@@ -34,6 +36,12 @@ class HTTPSettings:
     """Bytes of a request body; a larger one is answered with 413."""
     idle_timeout: float = 60.0
     """Seconds until a connection without a request is closed."""
+    request_time: float = 20.0
+    """Seconds that a request may take to arrive as a whole; a slower client is cut off."""
+    max_connections: int = 4096
+    """Open HTTP connections in all. Those that became a WebSocket count as ``[transport]`` says."""
+    max_connections_per_source: int = 256
+    """Open HTTP connections from one address."""
 
     def __post_init__(self) -> None:
         for text in self.listen:
@@ -53,67 +61,26 @@ def parse_listener(text: str) -> Address:
     return Address(kind.upper(), host.strip("[]"), int(port))
 
 
-class Reactor(IReactorTCP, IReactorSSL):
+class Reactor(IReactorTCP, IReactorSSL, IReactorTime):
     """What the site needs of the reactor."""
 
 
-class LimitedRequest(server.Request):
-    """A request whose body is bounded."""
+class Root(resource.Resource):
+    """Pages by their first segment; the front page has everything else below it."""
 
-    refused = False
-    received = 0
+    front: resource.IResource | None = None
 
-    def gotLength(self, length: int | None) -> None:
-        """The Content-Length, None for a chunked body."""
-        if length is not None and length > self._limit():
-            self.content = io.BytesIO()
-            self._refuse()
-            return
-        super().gotLength(length)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """A part of the body."""
-        self.received += len(data)
-        if not self.refused and self.received > self._limit():
-            self._refuse()
-        if not self.refused:
-            super().handleContentChunk(data)
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """The whole request is here."""
-        if not self.refused:
-            super().requestReceived(command, path, version)
-
-    def _limit(self) -> int:
-        # `self.site` is not set before the request is complete.
-        site = getattr(self.channel, "site", None)
-        return site.max_body if isinstance(site, LimitedSite) else 0
-
-    def _refuse(self) -> None:
-        self.refused = True
-        channel = self.channel
-        if channel is not None:
-            channel.write(
-                b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            )
-            channel.loseConnection()
+    def getChild(self, path: bytes, request: Request) -> resource.IResource:
+        """A file of the front page."""
+        found: resource.IResource = (
+            super().getChild(path, request)
+            if self.front is None
+            else self.front.getChildWithDefault(path, request)
+        )
+        return found
 
 
-class LimitedSite(server.Site):
-    """`twisted.web`'s site with a limit on bodies, and without a log line per request."""
-
-    requestFactory = LimitedRequest
-    noisy = False
-
-    def __init__(self, root: resource.Resource, max_body: int, idle_timeout: float) -> None:
-        self.max_body = max_body
-        super().__init__(root, timeout=idle_timeout)
-
-    def log(self, request: object) -> None:
-        """Nothing: who wants an access log has a proxy before us."""
-
-
-@implementer(IStartable, IWebSite)
+@implementer(IStartable, IStatistics, IWebSite)
 class Site:
     """Listens when started; `put` resources on it before or after.
 
@@ -134,13 +101,24 @@ class Site:
             raise ConfigError(f"[http] {error}") from None
         self._reactor = reactor
         self._tls = tls
-        self._root = resource.Resource()
-        self.factory = LimitedSite(self._root, settings.max_body, settings.idle_timeout)
+        self._root = Root()
+        self.factory = LimitedSite(
+            self._root,
+            reactor,
+            max_body=settings.max_body,
+            idle_timeout=settings.idle_timeout,
+            request_time=settings.request_time,
+            max_connections=settings.max_connections,
+            max_connections_per_source=settings.max_connections_per_source,
+        )
         self._ports: list[tuple[Address, IListeningPort]] = []
 
     def put(self, path: str, page: resource.IResource) -> None:
         """Serve a page, with all below it, at a path of one segment; "/" is the front page."""
-        self._root.putChild(path.strip("/").encode(), page)
+        name = path.strip("/").encode()
+        if not name:
+            self._root.front = page
+        self._root.putChild(name, page)
 
     def listeners(self) -> Sequence[Address]:
         """What is listened on, with the ports that were really bound."""
@@ -181,3 +159,11 @@ class Site:
         ports, self._ports = self._ports, []
         for _, port in ports:
             await maybeDeferred(port.stopListening)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Group ``http``."""
+        return {
+            "http:connections_used": self.factory.connections,
+            "http:refused_connections": self.factory.refused,
+            "http:slow_requests": self.factory.too_slow,
+        }

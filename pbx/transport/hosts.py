@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,6 +28,18 @@ def literal(host: str) -> str:
 def is_wildcard(host: str) -> bool:
     """Whether a listener on this address takes packets for every address of the machine."""
     return host in ("0.0.0.0", "::")
+
+
+def real_client(peer: str, forwarded: str, trusted: Sequence[str]) -> str:
+    """The address a browser connects from; X-Forwarded-For counts from trusted proxies only."""
+    for hop in reversed(forwarded.split(",")):
+        if peer not in trusted:
+            break
+        address = literal(hop.strip())
+        if not address:
+            break
+        peer = address
+    return peer
 
 
 def local_addresses(proc: Path = Path("/proc/net")) -> frozenset[str]:

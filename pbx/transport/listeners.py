@@ -118,7 +118,7 @@ class Listeners:
         reactor: IReactor,
         addresses: Callable[[], frozenset[str]] = local_addresses,
     ) -> None:
-        self._advertised = parse_advertised(advertise)
+        self.advertised = parse_advertised(advertise)
         self._specs = [parse_listener(spec) for spec in specs]
         self._flows = flows
         self._settings = settings
@@ -183,12 +183,12 @@ class Listeners:
         if known == self._known:
             return
         self._known = known
-        advertised = [self._advertised, *(spec.advertised for spec in self._specs)]
+        advertised = [self.advertised, *(spec.advertised for spec in self._specs)]
         self._flows.identify(known, [entry for entry in advertised if entry[0]])
 
     def _listen(self, spec: ListenSpec) -> None:
         address = spec.address
-        advertised = spec.advertised if spec.advertised[0] else self._advertised
+        advertised = spec.advertised if spec.advertised[0] else self.advertised
         if address.transport == "UDP":
             flows = self._flows
             udp = UDPPort(
@@ -222,7 +222,7 @@ class Listeners:
         self._flows.add_stream(factory.listener)
 
     def adopt(self, listener: Listener) -> None:
-        """Know about a WebSocket that is part of a web site."""
+        """Know about a WebSocket that is part of a web site, until `stop`."""
         self._flows.add_stream(listener)
         self._known = frozenset()
         self.refresh()

@@ -41,10 +41,24 @@ class WebSocketSettings:
     """Browsers: the table ``[websocket]``."""
 
     allowed_origins: tuple[str, ...] = ()
-    "Origins of web pages that may connect, as in ``https://pbx.example``; all when empty."
+    """Origins of web pages that may connect, as in ``https://pbx.example``. When empty, all may
+    connect to ws: and wss: listeners, but to ``/sip`` of the web site only its own pages, which
+    always may."""
     trusted_proxies: tuple[str, ...] = ()
-    "Addresses of web servers in front of us whose X-Forwarded-For is believed."
+    "Addresses of web servers in front of us whose X-Forwarded-For and -Proto are believed."
     ping: float = 27.0
     "How often to ping a browser; 0 never."
     pong: float = 10.0
     "A browser that does not answer a ping within this time is cut off."
+
+    def __post_init__(self) -> None:
+        wrong = [text for text in self.allowed_origins if not _is_origin(text)]
+        if wrong:
+            raise ValueError(f'allowed_origins: expected "https://HOST[:PORT]", not {wrong[0]!r}')
+
+
+def _is_origin(text: str) -> bool:
+    scheme, _, place = text.partition("://")
+    return (
+        scheme in ("http", "https") and bool(place) and place == place.lower() and "/" not in place
+    )

@@ -20,7 +20,7 @@ from pbx.sip.errors import MalformedMessage, TransportFailed
 from pbx.sip.limits import Limits
 from pbx.sip.parser import parse
 from pbx.transport.connection import Connection, Connections
-from pbx.transport.hosts import literal
+from pbx.transport.hosts import literal, real_client
 from pbx.transport.settings import WebSocketSettings
 from pbx.transport.tcp import Listener, address_of
 
@@ -57,7 +57,9 @@ class SIPWebSocket(WebSocketServerProtocol):
         settings: WebSocketSettings = self.factory.websocket
         if SUBPROTOCOL not in request.protocols:
             raise ConnectionDeny(400, "Bad Request")  # type: ignore[no-untyped-call]
-        if settings.allowed_origins and request.origin not in settings.allowed_origins:
+        origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
+        own_page_only = self.factory.own_page_only
+        if not may_connect(origin, host, settings.allowed_origins, own_page_only):
             raise ConnectionDeny(403, "Forbidden")  # type: ignore[no-untyped-call]
         connection = self.connection
         assert connection is not None
@@ -174,9 +176,10 @@ class SIPWebSocket(WebSocketServerProtocol):
 
 
 class SIPWebSocketFactory(WebSocketServerFactory):
-    """Browsers of one listener, or of one path of a web site (through WebSocketResource).
+    """Browsers of one listener, or of one path of a web site (`pbx.transport.web`).
 
-    ``listener`` is set when the port is bound and known.
+    ``listener`` is set when the port is bound and known. ``own_page_only``: pages of other origins
+    must be allowed by name.
     """
 
     protocol = SIPWebSocket
@@ -188,6 +191,7 @@ class SIPWebSocketFactory(WebSocketServerFactory):
         transport: str,
         settings: WebSocketSettings,
         reactor: object,
+        own_page_only: bool = False,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             protocols=[SUBPROTOCOL], server="", reactor=reactor
@@ -195,6 +199,7 @@ class SIPWebSocketFactory(WebSocketServerFactory):
         self.connections = connections
         self.transport_name = transport
         self.websocket = settings
+        self.own_page_only = own_page_only
         self.limits = Limits(message=connections.settings.max_message)
         self.listener = Listener(Address(transport, "0.0.0.0", 0))
         self.setProtocolOptions(  # type: ignore[no-untyped-call]
@@ -216,16 +221,18 @@ class SIPWebSocketFactory(WebSocketServerFactory):
         return super().buildProtocol(addr)
 
 
-def real_client(peer: str, forwarded: str, trusted: Sequence[str]) -> str:
-    """The address a browser connects from; X-Forwarded-For counts from trusted proxies only."""
-    for hop in reversed(forwarded.split(",")):
-        if peer not in trusted:
-            break
-        address = literal(hop.strip())
-        if not address:
-            break
-        peer = address
-    return peer
+def may_connect(origin: str, host: str, allowed: Sequence[str], own_page_only: bool) -> bool:
+    """Whether a page of this origin may use us; ``host`` is where it connects to (RFC 6455 10.2).
+
+    Our own pages always may. Without a list all others may too, except where ``own_page_only``
+    says no. Programs that are no browser name no origin.
+    """
+    origin = origin.lower()
+    if not origin:
+        return not allowed or own_page_only
+    if origin in allowed or (host and origin.partition("://")[2] == host.lower()):
+        return True
+    return not allowed and not own_page_only
 
 
 def _is_text(data: bytes) -> bool:

@@ -10,6 +10,7 @@ import base64
 import os
 import re
 import socket
+import ssl
 import time
 from collections.abc import Sequence
 
@@ -84,21 +85,35 @@ class Stream:
 
 
 class WebSocket:
-    """The connection of a browser (RFC 7118): masked text frames, sub-protocol sip."""
+    """The connection of a browser (RFC 7118): masked text frames, sub-protocol sip.
+
+    With ``context`` it speaks TLS; ``origin`` is the page that it belongs to. Raises
+    ConnectionRefusedError with the status line of a PBX that does not want it.
+    """
 
     transport = "WS"
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        path: str = "/",
+        context: ssl.SSLContext | None = None,
+        origin: str = "",
+    ) -> None:
         self._socket = socket.create_connection((host, port), timeout=10)
+        if context is not None:
+            self.transport = "WSS"
+            self._socket = context.wrap_socket(self._socket, server_hostname=host)
         self.place = f"{os.urandom(6).hex()}.invalid"
         self._buffer = b""
-        self._handshake(host, port)
+        self._handshake(f"{host}:{port}", path, f"Origin: {origin}\r\n" if origin else "")
 
-    def _handshake(self, host: str, port: int) -> None:
+    def _handshake(self, host: str, path: str, more: str) -> None:
         key = base64.b64encode(os.urandom(16)).decode()
         self._socket.sendall(
             (
-                f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+                f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n{more}"
                 f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
                 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: sip\r\n\r\n"
             ).encode()
@@ -106,7 +121,9 @@ class WebSocket:
         while b"\r\n\r\n" not in self._buffer:
             self._read(10)
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101"), head
+        if not head.startswith(b"HTTP/1.1 101"):
+            self._socket.close()
+            raise ConnectionRefusedError(head.split(b"\r\n")[0].decode())
         assert b"sec-websocket-protocol: sip" in head.lower(), head
 
     def _read(self, seconds: float) -> None:
@@ -197,7 +214,9 @@ class Phone:
     @property
     def contact(self) -> str:
         """Where it is reached."""
-        transport = "" if self.way.transport == "UDP" else f";transport={self.way.transport}"
+        # RFC 7118 section 5.2.3: one word in URIs for both kinds of WebSocket.
+        way = self.way.transport.replace("WSS", "WS")
+        transport = "" if way == "UDP" else f";transport={way}"
         return f"sip:{self.user}@{self.way.place}{transport.lower()}"
 
     # Bytes

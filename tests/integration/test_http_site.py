@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
+import time
 from typing import Any
 
 from twisted.internet import reactor
@@ -17,8 +19,11 @@ from pbx.http.health import HealthPage
 from pbx.http.site import HTTPSettings, Site
 
 
-class SiteTests(TestCase):
+class SiteTestCase(TestCase):
+    """A site on a free port."""
+
     timeout = 20
+    limits: dict[str, Any] = {}
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.health = Health("ok")
@@ -29,7 +34,8 @@ class SiteTests(TestCase):
         self.port = self.site.listeners()[0].port
 
     def make(self, *listen: str) -> Site:
-        return Site(HTTPSettings(listen=listen, max_body=1000), reactor)  # type: ignore[arg-type]
+        settings = HTTPSettings(listen=listen, max_body=1000, **self.limits)
+        return Site(settings, reactor)  # type: ignore[arg-type]
 
     def talk(self, data: bytes) -> Deferred[bytes]:
         def blocking() -> bytes:
@@ -49,6 +55,8 @@ class SiteTests(TestCase):
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]), body
 
+
+class SiteTests(SiteTestCase):
     @inlineCallbacks
     def test_health(self) -> Any:
         """200 while calls can be served, also when degraded; 503 when not; JSON with reasons."""
@@ -96,3 +104,83 @@ class SiteTests(TestCase):
     def test_port_in_use(self) -> None:
         start = Deferred.fromCoroutine(self.make(f"tcp:127.0.0.1:{self.port}").start())
         self.failureResultOf(start, CannotListenError)
+
+
+class LimitTests(SiteTestCase):
+    limits = {"request_time": 0.5, "max_connections_per_source": 3, "idle_timeout": 5.0}
+
+    def connected(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        self.addCleanup(connection.close)
+        return connection
+
+    @inlineCallbacks
+    def test_slow_request(self) -> Any:
+        """Cut off, however lively its bytes drip; a request that is being answered is not."""
+
+        def drip() -> int:
+            connection = self.connected()
+            sent = 0
+            try:
+                for byte in b"GET /health HTTP/1.1\r\nX: " + b"y" * 400:
+                    connection.sendall(bytes([byte]))
+                    sent += 1
+                    time.sleep(0.02)
+                    if select.select([connection], [], [], 0)[0] and not connection.recv(1):
+                        break
+            except OSError:
+                pass
+            return sent
+
+        sent = yield deferToThread(drip)
+        self.assertLess(sent, 300)
+        self.assertEqual(self.site.statistics()["http:slow_requests"], 1)
+
+    @inlineCallbacks
+    def test_kept_connection_is_not_slow(self) -> Any:
+        """The time counts per request."""
+
+        def twice() -> list[bytes]:
+            connection = self.connected()
+            found: list[bytes] = []
+            for _ in range(2):
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                found.append(connection.recv(12))
+                while select.select([connection], [], [], 0.7)[0]:
+                    connection.recv(4096)
+            return found
+
+        found = yield deferToThread(twice)
+        self.assertEqual(found, [b"HTTP/1.1 200"] * 2)
+
+    @inlineCallbacks
+    def test_too_many_connections(self) -> Any:
+        """Those beyond the limit are closed at once; one that ends makes room."""
+
+        def fill() -> tuple[list[bytes], bytes]:
+            kept = [self.connected() for _ in range(3)]
+            for connection in kept:
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                connection.recv(4096)
+            beyond = self.connected()
+            try:
+                refused = [beyond.recv(1)]
+            except ConnectionResetError:
+                refused = [b""]
+            kept.pop().close()
+            time.sleep(0.3)
+            last = self.connected()
+            last.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            return refused, last.recv(12)
+
+        refused, served = yield deferToThread(fill)
+        self.assertEqual((refused, served), ([b""], b"HTTP/1.1 200"))
+        self.assertEqual(self.site.statistics()["http:refused_connections"], 1)
+
+    @inlineCallbacks
+    def test_every_answer_is_typed(self) -> Any:
+        """Browsers must not guess what a text is."""
+        answer = yield self.talk(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        self.assertIn(b"x-content-type-options: nosniff", head)
+        self.assertNotIn(b"twisted", head)
