@@ -28,10 +28,12 @@ from pbx.interfaces import (
     ICommands,
     IDatabase,
     IDialogs,
+    IDocuments,
     IDomains,
     IEvents,
     IFlows,
     IFolder,
+    IHTTPLogin,
     ILoadBalancer,
     IManagement,
     IMessageSilo,
@@ -85,6 +87,7 @@ from pbx.services.registrar import (
     Registrar,
     RegistrarSettings,
 )
+from pbx.services.xcap import Documents, ServiceURIs, XCAPPage, XCAPServer, XCAPSettings
 from pbx.sip.address import Address
 from pbx.storage.open import open_cache, open_database
 from pbx.storage.watcher import TableWatcher
@@ -123,6 +126,7 @@ WATCHED = (
     "dr_rules",
     "dr_carriers",
     "dr_groups",
+    "xcap",
 )
 
 
@@ -292,6 +296,7 @@ class Builder:
         auth = tables.of(AuthenticatorSettings)
         self._authenticator = self._add(Authenticator(auth, database, domains, events, reactor))
         registry.provide(IAuthenticator, self._authenticator)
+        registry.provide(IHTTPLogin, self._authenticator)
         # Before the dialogs: it counts the calls that they restore.
         balancer = LoadBalancer(
             tables.of(LoadBalancerSettings),
@@ -342,6 +347,9 @@ class Builder:
             courier = Courier(self._user_agent, registrar, flows)
             silo = MessageSilo(msilo, database, courier, domains, events, reactor, wheel)
             registry.provide(IMessageSilo, self._add(silo))
+        # Before the event server: it tells of every document that it has read.
+        self._documents = self._add(Documents(database, events, reactor))
+        registry.provide(IDocuments, self._documents)
         self._presence(domains, aliases, registrar)
         self._add(TableWatcher(database, events, reactor, WATCHED))
 
@@ -391,6 +399,12 @@ class Builder:
         if self._web_sip is not None:
             self._site.put("sip", UpgradePage("websocket", self._web_sip.successor))
         self._registry.provide(IWebSite, self._site)
+        xcap = self._tables.of(XCAPSettings)
+        services = ServiceURIs(self._documents, self._events)
+        if xcap.enabled:
+            domains = IDomains(self._registry)
+            server = XCAPServer(xcap, self._documents, services, self._authenticator, domains)
+            self._site.put(xcap.root, XCAPPage(server))
         self._registry.provide(IManagement, self._commands)
         self._registry.provide(IFolder, Folder(self._base))
 

@@ -188,3 +188,20 @@ class TableChanged:
     """Rows of a table were changed by another program (storage watcher)."""
 
     table: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentChanged:
+    """A document of a user is new, another one or gone (xcap)."""
+
+    auid: str
+    owner: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesWaiting:
+    """So many stored messages wait for a user now, ``user@domain`` (msilo)."""
+
+    aor: str
+    count: int

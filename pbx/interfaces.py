@@ -303,6 +303,22 @@ class IAuthenticator(Interface):
         """Whether credentials for this realm are meant for us and not to be passed on."""
 
 
+class IHTTPLogin(Interface):
+    """Subscribers who log in by HTTP with the password of their phones (RFC 7616)."""
+
+    def log_in(
+        method: str,
+        uri: str,
+        authorization: Sequence[str],
+        body: bytes,
+        domain: str,
+        peer: Address,
+    ) -> str | Reply:
+        """``user@domain`` of who sent a request with these Authorization values, else what to
+        answer: 401 with challenges for this domain, 400, or 500 without a database.
+        """
+
+
 class IRegistrar(Interface):
     """Bindings of users (RFC 3261 section 10)."""
 
@@ -561,6 +577,16 @@ class IMediaUser(Interface):
         """A side (None: unknown which) has fallen silent though it should not. The session still
         exists, unless the engine is another program and has dropped it; `delete` is safe.
         """
+
+
+class IDocuments(Interface):
+    """XML documents that users keep with us (RFC 4825); see the event `DocumentChanged`."""
+
+    def document(auid: str, owner: str, name: str = "index") -> bytes | None:
+        """The document of ``user@domain`` in one application usage, None when there is none."""
+
+    def named(auid: str) -> Iterable[tuple[str, str]]:
+        """Owner and name of every document of one usage."""
 
 
 # Storage

@@ -23,6 +23,7 @@ from pbx.services.load_balancer import LoadBalancerSettings
 from pbx.services.msilo import MessageSiloSettings
 from pbx.services.presence import PresenceSettings
 from pbx.services.registrar import RegistrarSettings
+from pbx.services.xcap import XCAPSettings
 from pbx.transaction.timers import Timers
 from pbx.transport.locate import DNSSettings
 from pbx.transport.settings import TransportSettings, WebSocketSettings
@@ -87,6 +88,7 @@ SETTINGS: dict[str, type] = {
     "msilo": MessageSiloSettings,
     "presence": PresenceSettings,
     "media": MediaSettings,
+    "xcap": XCAPSettings,
     "transaction": Timers,
     "transport": TransportSettings,
     "tls": TLSSettings,

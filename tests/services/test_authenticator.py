@@ -327,6 +327,59 @@ class CredentialsTests(AuthenticatorTestCase):
         self.assertIsNone(self.check(self.message(answer)))
 
 
+class HTTPTests(AuthenticatorTestCase):
+    """The same passwords for HTTP (RFC 7616); see `IHTTPLogin`."""
+
+    URI = "/xcap-root/pres-rules/users/sip:1001@pbx.test/index"
+    BROWSER = Address("TLS", "192.0.2.70", 50000)
+
+    def log_in(self, *authorization: str, uri: str = URI) -> str | Reply:
+        return self.auth.log_in("PUT", uri, authorization, b"", "pbx.test", self.BROWSER)
+
+    def credentials(self, password: str = PASSWORD, user: str = "1001", uri: str = URI) -> str:
+        asked = self.log_in()
+        assert isinstance(asked, Reply)
+        self.assertEqual((asked.status, asked.headers[0][0]), (401, "WWW-Authenticate"))
+        given = next(one for one in challenges(asked) if one["algorithm"] == "MD5")
+        secret = ha1("MD5", user, "pbx.test", password)
+        text = (
+            f'Digest username="{user}", realm="pbx.test", nonce="{given["nonce"]}", uri="{uri}", '
+            'response="0", cnonce="c", qop=auth, nc=00000001, algorithm=MD5'
+        )
+        found = Credentials.parse(text)
+        assert found is not None
+        return text.replace('response="0"', f'response="{found.expected(secret, "PUT")}"')
+
+    def test_right_password(self) -> None:
+        self.assertEqual(self.log_in(self.credentials()), "1001@pbx.test")
+
+    def test_whole_uri(self) -> None:
+        uri = f"http://pbx.test:8888{self.URI}"
+        self.assertEqual(self.log_in(self.credentials(uri=uri)), "1001@pbx.test")
+
+    def test_wrong_password_and_unknown_user(self) -> None:
+        for credentials in (self.credentials("wrong"), self.credentials(user="9999")):
+            refused = self.log_in(credentials)
+            assert isinstance(refused, Reply)
+            self.assertEqual(refused.status, 401)
+        self.assertEqual(
+            [(failure.peer, failure.username) for failure in self.failures],
+            [(self.BROWSER, "1001"), (self.BROWSER, "9999")],
+        )
+
+    def test_once(self) -> None:
+        credentials = self.credentials()
+        self.log_in(credentials)
+        self.assertEqual(self.status(self.log_in(credentials)), 401)  # type: ignore[arg-type]
+
+    def test_made_for_something_else(self) -> None:
+        refused = self.log_in(self.credentials(), uri="/xcap-root/other")
+        self.assertEqual(refused, Reply(400, "Credentials for Another URI"))
+
+    def test_malformed(self) -> None:
+        self.assertEqual(self.log_in("Digest nonsense"), Reply(400, "Incomplete Credentials"))
+
+
 class NonceTests(AuthenticatorTestCase):
     """Replay (O35, RFC 7616 section 5.12)."""
 

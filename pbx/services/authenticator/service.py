@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -18,12 +18,14 @@ from pbx.interfaces import (
     IDatabase,
     IDomains,
     IEvents,
+    IHTTPLogin,
     IReloadable,
     IStartable,
     IStatistics,
 )
 from pbx.services.authenticator.accounts import Account, Accounts
 from pbx.services.authenticator.settings import AuthenticatorSettings
+from pbx.sip.address import Address
 from pbx.sip.digest import Credentials, Nonces, Use, challenge
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.message import Request
@@ -38,7 +40,7 @@ _STATE = "auth.nonce_key"
 RETRY = 5.0
 
 
-@implementer(IAuthenticator, IStartable, IReloadable, ICommands, IStatistics)
+@implementer(IAuthenticator, IHTTPLogin, IStartable, IReloadable, ICommands, IStatistics)
 class Authenticator:
     """Checks credentials from memory; nothing in `check` ever waits."""
 
@@ -131,67 +133,97 @@ class Authenticator:
         domain = self._domains.canonical(identity.host)
         realm = self._settings.realm or domain
         try:
-            credentials = self._credentials(
-                request, "authorization" if register else "proxy-authorization", realm
-            )
+            header = "authorization" if register else "proxy-authorization"
+            credentials = self._credentials(request.get_all(header), realm)
         except MalformedMessage as error:
             return Reply(400, error.reason)
         if credentials is None:
-            return self._challenge(arrival, realm, register)
-        self.checked += 1
-        user, at, user_domain = credentials.username.partition("@")
-        account = self._accounts.find(user, user_domain.lower() if at else domain)
-        if refusal := self._refused(credentials, account, request, arrival, register):
+            return self._challenge(arrival.peer, realm, register)
+        account = self._account(credentials, domain)
+        refusal = self._refused(credentials, account, method, request.body, arrival.peer, register)
+        if refusal:
             return refusal
         assert account is not None
         if not self._accounts.may_be(account.username, account.domain, identity.user):
-            self._failed(credentials, arrival, "another user's name")
+            self._failed(credentials, arrival.peer, "another user's name")
             return FORBIDDEN
         if account.domain != domain and self._settings.use_domain:
-            self._failed(credentials, arrival, "another domain's user")
+            self._failed(credentials, arrival.peer, "another domain's user")
             return FORBIDDEN
         return None
+
+    def log_in(
+        self,
+        method: str,
+        uri: str,
+        authorization: Sequence[str],
+        body: bytes,
+        domain: str,
+        peer: Address,
+    ) -> str | Reply:
+        """``user@domain`` of who sent an HTTP request, else what to answer (see `IHTTPLogin`)."""
+        realm = self._settings.realm or domain
+        try:
+            credentials = self._credentials(authorization, realm)
+        except MalformedMessage as error:
+            return Reply(400, error.reason)
+        if credentials is None:
+            return self._challenge(peer, realm, True)
+        if not _same_uri(credentials.uri, uri):
+            # Made for another resource (RFC 7616 section 3.4.6).
+            return Reply(400, "Credentials for Another URI")
+        account = self._account(credentials, domain)
+        if refusal := self._refused(credentials, account, method, body, peer, True):
+            return refusal
+        assert account is not None
+        return f"{account.username}@{account.domain}"
+
+    def _account(self, credentials: Credentials, domain: str) -> Account | None:
+        self.checked += 1
+        user, at, user_domain = credentials.username.partition("@")
+        return self._accounts.find(user, user_domain.lower() if at else domain)
 
     def _refused(
         self,
         credentials: Credentials,
         account: Account | None,
-        request: Request,
-        arrival: Arrival,
+        method: str,
+        body: bytes,
+        peer: Address,
         register: bool,
     ) -> Reply | None:
         realm = credentials.realm
         if not self._accepts(credentials):
-            self._failed(credentials, arrival, "algorithm or qop that is not offered")
-            return self._challenge(arrival, realm, register)
+            self._failed(credentials, peer, "algorithm or qop that is not offered")
+            return self._challenge(peer, realm, register)
         ha1 = account.ha1(credentials.base, credentials.username, realm) if account else ""
         # As much work for users that there are not.
-        right = credentials.proves(ha1 or self._nobody, request.method, request.body)
+        right = credentials.proves(ha1 or self._nobody, method, body)
         if account is None or not ha1 or not right:
             if account is None and not self._database.available:
                 return NO_DATABASE
-            self._failed(credentials, arrival, "wrong password" if account else "unknown user")
-            return self._challenge(arrival, realm, register)
+            self._failed(credentials, peer, "wrong password" if account else "unknown user")
+            return self._challenge(peer, realm, register)
         use = self._nonces.use(credentials.nonce, credentials.count, self._clock.seconds())
         if use is Use.ACCEPTED:
             return None
         # Who knows the password need not type it again because of an old, used or foreign nonce.
         self.stale += 1
-        return self._challenge(arrival, realm, register, stale=True)
+        return self._challenge(peer, realm, register, stale=True)
 
     def _accepts(self, credentials: Credentials) -> bool:
         if credentials.base not in self._settings.algorithms:
             return False
         return credentials.qop != "auth-int" or "auth-int" in self._settings.qop
 
-    def _credentials(self, request: Request, header: str, realm: str) -> Credentials | None:
+    def _credentials(self, values: Iterable[str], realm: str) -> Credentials | None:
         """Those for our realm; of several the first with a hash that we offer.
 
         Raises MalformedMessage when there are none and some cannot be read.
         """
         found: Credentials | None = None
         malformed: MalformedMessage | None = None
-        for value in request.get_all(header):
+        for value in values:
             try:
                 credentials = Credentials.parse(value)
             except MalformedMessage as error:
@@ -207,12 +239,12 @@ class Authenticator:
         return found
 
     def _challenge(
-        self, arrival: Arrival, realm: str, register: bool, *, stale: bool = False
+        self, peer: Address, realm: str, register: bool, *, stale: bool = False
     ) -> Reply:
         self.challenged += 1
         name = "WWW-Authenticate" if register else "Proxy-Authenticate"
         offered = self._accounts.offered
-        if arrival.peer.transport in _BROWSERS and "MD5" in offered:
+        if peer.transport in _BROWSERS and "MD5" in offered:
             offered = ("MD5",)
         nonce = self._nonces.issue(self._clock.seconds())
         qop = self._settings.qop
@@ -222,11 +254,11 @@ class Authenticator:
         )
         return Reply(401 if register else 407, "", headers)
 
-    def _failed(self, credentials: Credentials, arrival: Arrival, reason: str) -> None:
+    def _failed(self, credentials: Credentials, peer: Address, reason: str) -> None:
         self.rejected += 1
         if self._events.wanted(AuthenticationFailed):
             self._events.publish(
-                AuthenticationFailed(arrival.peer, credentials.username, credentials.realm, reason)
+                AuthenticationFailed(peer, credentials.username, credentials.realm, reason)
             )
 
     # Management
@@ -258,6 +290,14 @@ class Authenticator:
             "auth:stale": self.stale,
             "auth:used_nonces": len(self._nonces),
         }
+
+
+def _same_uri(claimed: str, uri: str) -> bool:
+    """Whether credentials were made for this URI; they may name scheme and host as well."""
+    if claimed == uri:
+        return True
+    scheme, separator, rest = claimed.partition("://")
+    return bool(separator) and scheme in ("http", "https") and rest[rest.find("/") :] == uri
 
 
 def _shown(algorithm: str, qop: str) -> str:
