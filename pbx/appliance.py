@@ -17,8 +17,10 @@ from zope.interface import implementer
 
 from pbx.config import ConfigError
 from pbx.events import Events
-from pbx.health import overall
+from pbx.health import Health, overall
+from pbx.http.access import networks
 from pbx.http.health import HealthPage
+from pbx.http.metrics import MetricsPage
 from pbx.http.site import HTTPSettings, Site
 from pbx.http.upgrade import UpgradePage
 from pbx.interfaces import (
@@ -69,6 +71,7 @@ from pbx.services.accounting import (
 )
 from pbx.services.aliases import Aliases
 from pbx.services.authenticator import Authenticator, AuthenticatorSettings
+from pbx.services.call_metrics import CallMetrics
 from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
 from pbx.services.domains import Domains
 from pbx.services.load_balancer import LoadBalancer, LoadBalancerSettings
@@ -330,6 +333,7 @@ class Builder:
             wheel,
         )
         registry.provide(IDialogs, self._add(self._dialogs))
+        self._add(CallMetrics(events, reactor))
         registrar = Registrar(
             tables.of(RegistrarSettings),
             database,
@@ -394,8 +398,15 @@ class Builder:
     # What plugins put their own things on
 
     def _management(self) -> None:
-        self._site = Site(self._tables.of(HTTPSettings), self._reactor, self._http_tls)
-        self._site.put("health", HealthPage(lambda: overall(self._parts)))
+        http = self._tables.of(HTTPSettings)
+        self._site = Site(http, self._reactor, self._http_tls)
+
+        def health() -> Health:
+            return overall(self._parts)
+
+        self._site.put("health", HealthPage(health))
+        allowed = networks(http.metrics_allow)
+        self._site.put("metrics", MetricsPage(lambda: self._parts, health, allowed))
         if self._web_sip is not None:
             self._site.put("sip", UpgradePage("websocket", self._web_sip.successor))
         self._registry.provide(IWebSite, self._site)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.resource import IResource
 
+    from pbx.metrics import Metric
     from pbx.sip.errors import MalformedMessage
 
 # Bytes
@@ -723,6 +724,20 @@ class IStatistics(Interface):
 
     def statistics() -> Mapping[str, int]:
         """Counters and gauges by ``group:name``, the names of the reference where it has any."""
+
+
+class IMetrics(Interface):
+    """A part that measures with labels, or durations; `IStatistics` is for plain numbers."""
+
+    def metrics() -> Iterable[Metric]:
+        """As of now, for a scrape: cheap, whatever the part has in memory."""
+
+
+class ITrusted(Interface):
+    """A part that knows hosts of ours: nodes, gateways. They are never limited nor banned."""
+
+    def trusted_hosts() -> Iterable[str]:
+        """Their addresses, as they are known now."""
 
 
 class IStartable(Interface):

@@ -25,14 +25,17 @@ from pbx.interfaces import (
     IEvents,
     IFlows,
     IHealth,
+    IMetrics,
     IPBXPlugin,
     IRegistry,
     IReloadable,
     IStartable,
     IStatistics,
     ITimers,
+    ITrusted,
     IUserAgent,
 )
+from pbx.metrics import Kind, Metric
 from pbx.sip.address import Address
 from pbx.sip.message import Request
 from pbx.sip.uri import URI
@@ -96,7 +99,9 @@ class DispatcherSettings:
         parse_variable(self.hash_pvar)
 
 
-@implementer(IDispatcher, IStartable, IReloadable, ICommands, IStatistics, IHealth)
+@implementer(
+    IDispatcher, IStartable, IReloadable, ICommands, IStatistics, IMetrics, IHealth, ITrusted
+)
 class Dispatcher:
     """Destinations in memory, probed, swapped at once when they are read again."""
 
@@ -323,6 +328,24 @@ class Dispatcher:
             "dispatcher:refused": self.refused,
             "dispatcher:probes": self._prober.sent,
         }
+
+    def trusted_hosts(self) -> Iterable[str]:
+        """The addresses of all destinations."""
+        for destination in self._all():
+            yield from (address.host for address in destination.addresses)
+
+    def metrics(self) -> Iterable[Metric]:
+        """The state of each destination."""
+        yield Metric(
+            "pbx_destination_up",
+            Kind.GAUGE,
+            "1 for a destination of dispatcher that gets calls, 0 for one that does not.",
+            ("set", "destination"),
+            [
+                ((str(found.set), str(found.uri)), int(found.state == ACTIVE))
+                for found in self._all()
+            ],
+        )
 
     def health(self) -> tuple[str, str]:
         """Degraded while a set has no active destination."""

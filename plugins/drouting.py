@@ -23,14 +23,17 @@ from pbx.interfaces import (
     IFlows,
     IGateways,
     IHealth,
+    IMetrics,
     IPBXPlugin,
     IRegistry,
     IReloadable,
     IStartable,
     IStatistics,
     ITimers,
+    ITrusted,
     IUserAgent,
 )
+from pbx.metrics import Kind, Metric
 from pbx.sip.address import Address
 from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
@@ -63,7 +66,9 @@ from plugins.probing import (
 _SEPARATORS: Final = str.maketrans("", "", "-.()")
 
 
-@implementer(IGateways, IStartable, IReloadable, ICommands, IStatistics, IHealth)
+@implementer(
+    IGateways, IStartable, IReloadable, ICommands, IStatistics, IMetrics, IHealth, ITrusted
+)
 class DynamicRouting:
     """Gateways, carriers and rules in memory, each reloaded by itself and swapped at once."""
 
@@ -356,6 +361,24 @@ class DynamicRouting:
             "drouting:refused": self.refused,
             "drouting:probes": self.prober.sent,
         }
+
+    def trusted_hosts(self) -> Iterable[str]:
+        """The addresses of all gateways."""
+        for gateway in self.gateways.values():
+            yield from (address.host for address in gateway.addresses)
+
+    def metrics(self) -> Iterable[Metric]:
+        """The state of each gateway."""
+        yield Metric(
+            "pbx_gateway_up",
+            Kind.GAUGE,
+            "1 for a gateway of dr_gateways that gets calls, 0 for one that does not.",
+            ("gateway", "address"),
+            [
+                ((gateway.id, gateway.address), int(gateway.state == ENABLED))
+                for gateway in self.gateways.values()
+            ],
+        )
 
     def health(self) -> tuple[str, str]:
         """Degraded while no gateway is up."""

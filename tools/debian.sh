@@ -12,6 +12,8 @@ test:ip:iproute2
 test:nft:nftables
 test:rtpengine:rtpengine-daemon
 test:svwar:sipvicious
+test:promtool:prometheus
+test:fail2ban-regex:fail2ban
 test:sipp:sip-tester
 test:baresip:baresip-core
 test:tshark:tshark

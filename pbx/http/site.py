@@ -20,6 +20,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from pbx.config import ConfigError
+from pbx.http.access import networks
 from pbx.http.channel import LimitedSite
 from pbx.interfaces import IStartable, IStatistics, IWebSite
 from pbx.sip.address import Address
@@ -42,10 +43,13 @@ class HTTPSettings:
     """Open HTTP connections in all. Those that became a WebSocket count as ``[transport]`` says."""
     max_connections_per_source: int = 256
     """Open HTTP connections from one address."""
+    metrics_allow: tuple[str, ...] = ()
+    """Networks from which /metrics may be read besides this host, as in ["192.0.2.0/24"]."""
 
     def __post_init__(self) -> None:
         for text in self.listen:
             parse_listener(text)
+        networks(self.metrics_allow)
 
 
 def parse_listener(text: str) -> Address:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.logger import Logger
 
 from pbx.errors import DatabaseError
+from pbx.metrics import LATENCY, Histogram, Metric, histogram
 
 
 class Condition:
@@ -19,8 +22,22 @@ class Condition:
         self.queries = 0
         self.failures = 0
         self.slow = 0
+        #: Seconds that operations took, those that failed included.
+        self.took = Histogram(LATENCY)
         self.rows_written = 0
         self.rows_dropped = 0
+
+    def finished(self, seconds: float, slow: float) -> None:
+        """An operation took so long; above ``slow`` it is one of the slow ones."""
+        self.took.observe(seconds)
+        if seconds > slow:
+            self.slow += 1
+
+    def metrics(self) -> Iterable[Metric]:
+        """For `IMetrics`."""
+        yield histogram(
+            "pbx_database_seconds", "Duration of database operations, waiting included.", self.took
+        )
 
     def worked(self) -> None:
         """An operation came through."""

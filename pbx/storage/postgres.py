@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError, Kind
-from pbx.interfaces import IChangeSource, IDatabase, IHealth, IStatistics
+from pbx.interfaces import IChangeSource, IDatabase, IHealth, IMetrics, IStatistics
+from pbx.metrics import Metric
 from pbx.storage import dialect, layout, postgres_sql
 from pbx.storage.batches import Batch, write_surviving
 from pbx.storage.condition import Condition
@@ -28,7 +29,7 @@ ResultT = TypeVar("ResultT")
 Row = tuple[Any, ...]
 
 
-@implementer(IDatabase, IChangeSource, IHealth, IStatistics)
+@implementer(IDatabase, IChangeSource, IHealth, IStatistics, IMetrics)
 class PostgresDatabase:
     """A pool of ``connections``, and one more that listens for changes.
 
@@ -302,6 +303,10 @@ class PostgresDatabase:
         counts["sql:waiting"] = len(self._wanting)
         return counts
 
+    def metrics(self) -> Iterable[Metric]:
+        """How long it takes."""
+        return self._condition.metrics()
+
     # The pool
 
     async def _connected(self, link: Link, connection: Connection) -> None:
@@ -382,8 +387,7 @@ class PostgresDatabase:
         finally:
             if limit.active():
                 limit.cancel()
-            if self._reactor.seconds() - started > self._slow:
-                self._condition.slow += 1
+            self._condition.finished(self._reactor.seconds() - started, self._slow)
             self._busy -= 1
             await self._freed(link, connection)
             self._close_when_idle()

@@ -6,7 +6,7 @@ Text keeps its length (SQLite ignores the widths of columns). Timestamps are tex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError
-from pbx.interfaces import IChangeSource, IDatabase, IHealth, IStatistics
+from pbx.interfaces import IChangeSource, IDatabase, IHealth, IMetrics, IStatistics
+from pbx.metrics import Metric
 from pbx.storage.batches import Batch, write_surviving
 from pbx.storage.condition import Condition
 from pbx.storage.session import Session
@@ -24,7 +25,7 @@ from pbx.storage.worker import Inline, Worker
 ResultT = TypeVar("ResultT")
 
 
-@implementer(IDatabase, IChangeSource, IHealth, IStatistics)
+@implementer(IDatabase, IChangeSource, IHealth, IStatistics, IMetrics)
 class SQLiteDatabase:
     """A file. Without a reactor that takes calls from threads everything is done at once."""
 
@@ -108,20 +109,24 @@ class SQLiteDatabase:
         """Counters by name."""
         return self._condition.counts("sql")
 
+    def metrics(self) -> Iterable[Metric]:
+        """How long it takes."""
+        return self._condition.metrics()
+
     def _run(self, call: Callable[..., ResultT], *args: object) -> Deferred[ResultT]:
         self._condition.queries += 1
         started = self._clock.seconds()
         return self._runner.run(call, *args).addCallbacks(
-            self._worked, self._failed, callbackArgs=(started,)
+            self._worked, self._failed, callbackArgs=(started,), errbackArgs=(started,)
         )
 
     def _worked(self, result: ResultT, started: float) -> ResultT:
-        if self._clock.seconds() - started > self._slow:
-            self._condition.slow += 1
+        self._condition.finished(self._clock.seconds() - started, self._slow)
         self._condition.worked()
         return result
 
-    def _failed(self, failure: Failure) -> Failure:
+    def _failed(self, failure: Failure, started: float) -> Failure:
+        self._condition.finished(self._clock.seconds() - started, self._slow)
         if isinstance(failure.value, DatabaseError):
             self._condition.failed(failure.value)
         return failure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError
-from pbx.interfaces import IDatabase, IStartable, IWriteBehind
+from pbx.interfaces import IDatabase, IMetrics, IStartable, IWriteBehind
+from pbx.metrics import Kind, Metric
 
 Row = tuple[object, ...]
 Key = tuple[object, ...]
@@ -24,7 +25,7 @@ BATCH = 1000
 MAX_PAUSE = 10.0
 
 
-@implementer(IWriteBehind, IStartable)
+@implementer(IWriteBehind, IStartable, IMetrics)
 class WriteBehind:
     """Changes of one table, written every ``interval`` seconds, one batch at a time.
 
@@ -75,6 +76,18 @@ class WriteBehind:
     def oldest(self) -> float:
         """Seconds since the first change that is not written; 0 when nothing waits."""
         return self._clock.seconds() - self._since if self.waiting else 0.0
+
+    def metrics(self) -> Iterable[Metric]:
+        """How long the queue is."""
+        for name, kind, meaning, value in (
+            ("rows", Kind.GAUGE, "Changes that wait for the database.", float(self.waiting)),
+            ("age_seconds", Kind.GAUGE, "How long the oldest of them has waited.", self.oldest),
+            ("written_total", Kind.COUNTER, "Changes written.", float(self.written)),
+            ("dropped_total", Kind.COUNTER, "Changes lost: too many waited.", float(self.dropped)),
+        ):
+            yield Metric(
+                f"pbx_write_queue_{name}", kind, meaning, ("table",), [((self.table,), value)]
+            )
 
     def put(self, key: Key, row: Row | Callable[[], Row]) -> None:
         """The row as it is now, or a function that makes it at flush time."""

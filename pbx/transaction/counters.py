@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
+#: Methods that are counted by name; whatever else peers make up is one more.
+METHODS: Final = (
+    "REGISTER",
+    "INVITE",
+    "BYE",
+    "CANCEL",
+    "OPTIONS",
+    "MESSAGE",
+    "SUBSCRIBE",
+    "NOTIFY",
+    "PUBLISH",
+    "INFO",
+    "UPDATE",
+    "PRACK",
+    "REFER",
+)
+OTHER: Final = "other"
+
 
 class Counters:
     """Plain integers; `named` makes them readable."""
@@ -28,7 +49,8 @@ class Counters:
         self.relayed = 0
         self.server = 0
         self.client = 0
-        self.finals = [0] * 7
+        #: Final responses that we sent, by method and class.
+        self.finals = {method: [0] * 7 for method in (*METHODS, OTHER)}
         self.absorbed_requests = 0
         self.late_responses = 0
         self.sent_retransmissions = 0
@@ -36,6 +58,18 @@ class Counters:
         self.refused = 0
         self.timeouts = 0
         self.transport_errors = 0
+
+    def answered(self, method: str, status: int) -> None:
+        """A request got its final response."""
+        finals = self.finals
+        (finals[method] if method in finals else finals[OTHER])[status // 100] += 1
+
+    def by_method(self) -> Iterator[tuple[str, int, int]]:
+        """Method, class of status, and how many final responses of it there were."""
+        for method, finals in self.finals.items():
+            for of_class in range(2, 7):
+                if finals[of_class]:
+                    yield method, of_class, finals[of_class]
 
     def failed(self, status: int) -> None:
         """A client transaction ended without one."""
@@ -46,7 +80,7 @@ class Counters:
 
     def named(self) -> dict[str, int]:
         """By name, without group."""
-        finals = self.finals
+        finals = [sum(column) for column in zip(*self.finals.values(), strict=True)]
         return {
             "received_replies": self.received,
             "relayed_replies": self.relayed,

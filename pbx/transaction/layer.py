@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import crc32
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from secrets import token_hex
 
 from twisted.internet.defer import Deferred
@@ -16,11 +16,13 @@ from pbx.interfaces import (
     IClientUser,
     IFlow,
     IFlows,
+    IMetrics,
     IStatistics,
     ITransactions,
     ITransactionUser,
     ITransportUser,
 )
+from pbx.metrics import Kind, Metric
 from pbx.sip.address import Address
 from pbx.sip.errors import MalformedMessage, SIPError, TransportFailed
 from pbx.sip.message import Message, Request, Response, response_to
@@ -36,7 +38,7 @@ from pbx.transaction.timers import Timers
 _COOKIE = "z9hG4bK"
 
 
-@implementer(ITransportUser, ITransactions, IStatistics)
+@implementer(ITransportUser, ITransactions, IStatistics, IMetrics)
 class TransactionLayer:
     """Between listeners and the proxy core: absorbs repeats, sends them, and nothing else.
 
@@ -215,6 +217,19 @@ class TransactionLayer:
     def statistics(self) -> Mapping[str, int]:
         """The same as ``tm:name``."""
         return {f"tm:{name}": count for name, count in self.counts().items()}
+
+    def metrics(self) -> Iterable[Metric]:
+        """Final responses by method and class."""
+        yield Metric(
+            "pbx_sip_final_responses_total",
+            Kind.COUNTER,
+            "Final responses sent, by method of the request and class of the status.",
+            ("method", "class"),
+            [
+                ((method, f"{of_class}xx"), count)
+                for method, of_class, count in self.counters.by_method()
+            ],
+        )
 
     # From the transactions
 

@@ -105,7 +105,7 @@ class ServerTransaction(Transaction):
         counters = self._layer.counters
         counters.replies += 1
         if status >= 200:
-            counters.finals[status // 100] += 1
+            counters.answered(self.request.method, status)
         data = bytes(response)
         # A 2xx to INVITE is repeated by who sent it, never by the transaction.
         self._last = b"" if self.state is _ACCEPTED else data
@@ -126,7 +126,7 @@ class ServerTransaction(Transaction):
         if self.state > State.PROCEEDING:
             return
         self.status = 408
-        self._layer.counters.finals[4] += 1
+        self._layer.counters.answered(self.request.method, 408)
         self._stop()
         if self.flow.reliable:
             self.end()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -30,6 +30,8 @@ class Delivery:
         self.requests = 0
         self.replies = 0
         self.malformed = 0
+        #: Messages of connections; what is not of these came by UDP.
+        self.streamed = {"TCP": 0, "TLS": 0, "WS": 0, "WSS": 0}
         self.keep_alives = 0
         self.datagrams = 0
         self.sent = 0
@@ -104,6 +106,14 @@ class Delivery:
             self.user.flow_closed(flow)
         except Exception:
             self.log.failure("the end of {peer} could not be handled", peer=flow.peer)
+
+    def by_transport(self) -> Iterator[tuple[tuple[str], int]]:
+        """Messages received by each transport."""
+        streamed = self.streamed
+        received = self.requests + self.replies + self.malformed
+        yield ("udp",), max(received - sum(streamed.values()), 0)
+        for transport, count in streamed.items():
+            yield (transport.lower(),), count
 
     def statistics(self) -> Mapping[str, int]:
         """Counters by the reference's names where it has any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -12,7 +12,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pbx.interfaces import ICommands, IFlow, IFlows, IStatistics
+from pbx.interfaces import ICommands, IFlow, IFlows, IMetrics, IStatistics
+from pbx.metrics import Kind, Metric
 from pbx.sip.address import Address
 from pbx.sip.errors import TransportFailed
 from pbx.sip.uri import DEFAULT_PORTS, URI, join_host_port
@@ -32,7 +33,7 @@ NO_STREAM = 300.0
 _MAX_NO_STREAM = 4096
 
 
-@implementer(IFlows, ICommands, IStatistics)
+@implementer(IFlows, ICommands, IStatistics, IMetrics)
 class Flows:
     """Listeners report to it what they are, connections that they are there."""
 
@@ -261,6 +262,23 @@ class Flows:
         found["dns:dns_failed_queries"] = self._locator.failures
         found["dns:dns_cached_names"] = len(self._locator)
         return found
+
+    def metrics(self) -> Iterable[Metric]:
+        """What there is by transport."""
+        yield Metric(
+            "pbx_sip_messages_received_total",
+            Kind.COUNTER,
+            "SIP messages received, those that could not be read included.",
+            ("transport",),
+            list(self.delivery.by_transport()),
+        )
+        yield Metric(
+            "pbx_connections",
+            Kind.GAUGE,
+            "Open connections of phones, browsers and servers.",
+            ("transport",),
+            [((name,), self.connections.count(name.upper())) for name in _NAMES[1:]],
+        )
 
 
 class Identity:

@@ -113,6 +113,7 @@ class StreamProtocol(Protocol):
             if delivery.watch is not None and not isinstance(item, KeepAlive):
                 delivery.watch(False, connection, _as_received(item, data))
             if isinstance(item, Message):
+                delivery.streamed[self._name] += 1
                 if self._connections.settings.accept_aliases and isinstance(item, Request):
                     self._see_alias(item, connection)
                 delivery.message_received(item, connection)
@@ -121,6 +122,7 @@ class StreamProtocol(Protocol):
                 if item is KeepAlive.PING:
                     self._pong(connection)
             else:
+                delivery.streamed[self._name] += 1
                 delivery.malformed_received(item, connection)
             if connection.closed:
                 return

@@ -104,6 +104,7 @@ class SIPWebSocket(WebSocketServerProtocol):
             return
         if delivery.watch is not None:
             delivery.watch(False, connection, payload)
+        delivery.streamed[factory.transport_name] += 1
         try:
             message = parse(payload, factory.limits)
         except MalformedMessage as error:

@@ -500,6 +500,26 @@ class EventTests(RegistrarTestCase):
         self.assertEqual(self.happened[-1], Unregistered(AOR, PHONE, "admin"))
 
 
+class CountTests(RegistrarTestCase):
+    """Bindings by transport, for the metrics."""
+
+    def counted(self) -> dict[str, int]:
+        return {name: count for name, count in self.registrar.location.transports.items() if count}
+
+    def test_by_transport(self) -> None:
+        """A binding counts where it came by last, until it is gone; also after a restart."""
+        self.register()
+        self.browser(browser_flow())
+        self.assertEqual(self.counted(), {"udp": 1, "ws": 1})
+        self.register(flow=tcp_flow())
+        self.register(flow=tcp_flow())
+        self.assertEqual(self.counted(), {"tcp": 1, "ws": 1})
+        self.restart()
+        self.assertEqual(self.counted(), {"tcp": 1, "ws": 1})
+        self.register("*", "Expires: 0")
+        self.assertEqual(self.counted(), {})
+
+
 class CacheTests(RegistrarTestCase):
     """Oddity O12."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -27,13 +27,16 @@ from pbx.interfaces import (
     IFlows,
     IHealth,
     ILoadBalancer,
+    IMetrics,
     IReloadable,
     IStartable,
     IStatistics,
     ITimer,
     ITimers,
+    ITrusted,
     IUserAgent,
 )
+from pbx.metrics import Kind, Metric
 from pbx.services.load_balancer.destinations import (
     NEVER,
     Destination,
@@ -63,7 +66,9 @@ class Session:
         self.started = False
 
 
-@implementer(ILoadBalancer, IStartable, IReloadable, ICommands, IStatistics, IHealth)
+@implementer(
+    ILoadBalancer, IStartable, IReloadable, ICommands, IStatistics, IMetrics, IHealth, ITrusted
+)
 class LoadBalancer:
     """Counts calls on destinations; a call leaves its destination when it ends or moves on."""
 
@@ -346,6 +351,38 @@ class LoadBalancer:
             "lb:refused": self.refused,
             "lb:probes": self._prober.sent,
         }
+
+    def trusted_hosts(self) -> Iterable[str]:
+        """The addresses of all nodes."""
+        for destination in self._destinations.values():
+            yield from destination.addresses
+
+    def metrics(self) -> Iterable[Metric]:
+        """State and load of each node."""
+        found = self._destinations.values()
+        names = [(str(node.uri), str(node.group)) for node in found]
+        yield Metric(
+            "pbx_node_up",
+            Kind.GAUGE,
+            "1 for a node of load_balancer that gets calls, 0 for one that does not.",
+            ("node", "group"),
+            [(name, int(node.enabled)) for name, node in zip(names, found, strict=True)],
+        )
+        for name, meaning, of in (
+            ("pbx_node_load", "Calls counted on a resource of a node.", "load"),
+            ("pbx_node_capacity", "Calls that a resource of a node can take.", "capacity"),
+        ):
+            yield Metric(
+                name,
+                Kind.GAUGE,
+                meaning,
+                ("node", "group", "resource"),
+                [
+                    ((*at, resource), amount)
+                    for at, node in zip(names, found, strict=True)
+                    for resource, amount in getattr(node, of).items()
+                ],
+            )
 
     def health(self) -> tuple[str, str]:
         """Degraded while a group has no node left."""

@@ -6,6 +6,7 @@ Only the table: nothing here sends, writes or tells anybody.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -138,6 +139,8 @@ class Location:
         self._last_id = 0
         self.records: dict[str, Record] = {}
         self.contacts = 0
+        #: Bindings by the transport that they came by.
+        self.transports: Counter[str] = Counter()
 
     def new_id(self) -> int:
         """A 63-bit contact id: grows with time, unlikely to be given by another node as well."""
@@ -174,6 +177,7 @@ class Location:
         record.bindings.append(binding)
         record.targets = None
         self.contacts += 1
+        self.transports[transport_of(binding.socket)] += 1
         if binding.contact_id > self._last_id:
             self._last_id = binding.contact_id
         if binding.expires:
@@ -192,6 +196,11 @@ class Location:
             if expires:
                 self._wait(binding, expires)
 
+    def moved(self, before: Address | None, now: Address | None) -> None:
+        """A binding came by another listener than before."""
+        self.transports[transport_of(before)] -= 1
+        self.transports[transport_of(now)] += 1
+
     def remove(self, binding: Binding) -> None:
         """Forget a binding, and its record when it was the last."""
         record = self.records[binding.aor]
@@ -200,6 +209,7 @@ class Location:
         if not record.bindings:
             del self.records[binding.aor]
         self.contacts -= 1
+        self.transports[transport_of(binding.socket)] -= 1
         self.bind(binding, None)
         self._by_id.pop(binding.contact_id, None)
         if binding.slot != NEVER:
@@ -273,3 +283,8 @@ class Location:
                 self._wait(binding, binding.expires)
             else:
                 self._expired(binding)
+
+
+def transport_of(socket: Address | None) -> str:
+    """The label under which the bindings of a listener are counted."""
+    return socket.transport.lower() if socket is not None else "unknown"

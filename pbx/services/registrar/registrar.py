@@ -20,12 +20,14 @@ from pbx.interfaces import (
     IDomains,
     IEvents,
     IFlows,
+    IMetrics,
     IRegistrar,
     IStartable,
     IStatistics,
     ITimers,
     IWriteBehind,
 )
+from pbx.metrics import Kind, Metric
 from pbx.services.registrar.answer import Answers
 from pbx.services.registrar.commands import RegistrarCommands, shown
 from pbx.services.registrar.gruu import PREFIX, TemporaryGRUUs, same_instance
@@ -43,7 +45,7 @@ from pbx.verdicts import Arrival, Reply, Target
 _SECRET: Final = "gruu_secret"
 
 
-@implementer(IRegistrar, IStartable, ICommands, IStatistics)
+@implementer(IRegistrar, IStartable, ICommands, IStatistics, IMetrics)
 class Registrar:
     """Bindings in memory; changes go to ``write_behind``, which fills the ``location`` table.
 
@@ -355,6 +357,16 @@ class Registrar:
             "registrar:accepted_registrations": self._saver.accepted,
             "registrar:rejected_registrations": self._saver.rejected,
         }
+
+    def metrics(self) -> Iterable[Metric]:
+        """Bindings by transport."""
+        yield Metric(
+            "pbx_registrations",
+            Kind.GAUGE,
+            "Registered contacts, by the transport that they came by.",
+            ("transport",),
+            [((transport,), count) for transport, count in self.location.transports.items()],
+        )
 
 
 def _cache_key(aor: str) -> str:

@@ -203,6 +203,7 @@ class Saver:
         new = binding is None or binding.slot < 0
         if binding is None or new:
             binding = Binding(registration.aor, wanted.contact, location.new_id())
+        before = binding.socket
         flow = self._fill(binding, wanted, registration, arrival)
         binding.expires = min(ceil(now) + wanted.expires, LATEST)
         binding.last_modified = int(now)
@@ -210,6 +211,8 @@ class Saver:
             location.add(binding)
         elif record is not None:
             location.refreshed(record, binding)
+            if before is not binding.socket:
+                location.moved(before, binding.socket)
         if flow is not None or binding.flow is not None:
             location.bind(binding, flow)
         if flow is not None:
