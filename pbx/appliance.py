@@ -51,6 +51,7 @@ from pbx.interfaces import (
 from pbx.lifecycle import Lifecycle, greet
 from pbx.management.commands import Commands
 from pbx.management.core import CoreCommands
+from pbx.management.trace import Tracer, TraceSettings
 from pbx.management.unix import ManagementSettings, ManagementSocket
 from pbx.media.open import EngineParts, open_engine
 from pbx.media.settings import MediaSettings
@@ -442,6 +443,7 @@ class Builder:
         management = self._tables.of(ManagementSettings)
         site, commands = self._site, self._commands
         reactor = cast(IReactorCore, self._reactor)
+        self._add(Tracer(self._tables.of(TraceSettings), self._delivery, self._reactor))
         self._add(
             CoreCommands(
                 self._reactor,

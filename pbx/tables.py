@@ -13,6 +13,7 @@ import plugins
 from pbx.config import ConfigError, settings, suggestion
 from pbx.http.site import HTTPSettings
 from pbx.interfaces import IPBXPlugin
+from pbx.management.trace import TraceSettings
 from pbx.management.unix import ManagementSettings
 from pbx.media.settings import MediaSettings
 from pbx.proxy.relay import ProxySettings
@@ -79,6 +80,7 @@ SETTINGS: dict[str, type] = {
     "http": HTTPSettings,
     "plugins": PluginsSettings,
     "management": ManagementSettings,
+    "trace": TraceSettings,
     "proxy": ProxySettings,
     "auth": AuthenticatorSettings,
     "registrar": RegistrarSettings,

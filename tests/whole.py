@@ -7,7 +7,7 @@ import tempfile
 import tomllib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -44,6 +44,7 @@ PROBER = Address("UDP", "192.0.2.254", 5060)
 AT_REST = ("Dialogs._turn", "LoadBalancer._turn", "Prober._turn", "Location._due")
 USERS = ("alice", "bob", "carol", "dave")
 _CHALLENGE = re.compile(r'Digest realm="(?P<realm>[^"]*)", nonce="(?P<nonce>[^"]*)"')
+PartT = TypeVar("PartT")
 Fact = tuple[Address, bytes] | str
 
 
@@ -64,30 +65,34 @@ class WholeClock(Clock):
 class WireFlow(FakeFlow):
     """A flow whose packets go to one list in the order of all flows."""
 
-    def __init__(self, peer: Address, local: Address, wire: list[Fact]) -> None:
+    def __init__(self, peer: Address, local: Address, wire: list[Fact], delivery: Delivery) -> None:
         super().__init__(peer, local, f"token-{peer.port}" if peer.reliable else "")
         self._wire = wire
+        self._delivery = delivery
 
     def send(self, data: bytes) -> None:
         if self.closed:
             raise TransportFailed("closed")
         self._wire.append((self.peer, data))
+        if self._delivery.watch is not None:
+            self._delivery.watch(True, self, data)
 
 
 @implementer(IFlows)
 class WireFlows(FakeFlows):
     """Connections exist once their actor has sent something, or when it can be called."""
 
-    def __init__(self, wire: list[Fact], actors: Sequence[Address]) -> None:
+    def __init__(self, wire: list[Fact], actors: Sequence[Address], delivery: Delivery) -> None:
         super().__init__(*OWN)
         self._wire = wire
+        self._delivery = delivery
         self._actors = actors
 
     def flow(self, address: Address) -> FakeFlow:
         found = self.flows.get(address)
         if found is None or found.closed:
             local = next(own for own in self.own if own.transport == address.transport)
-            found = self.flows[address] = WireFlow(address, local, self._wire)
+            found = self.flows[address] = WireFlow(address, local, self._wire, self._delivery)
         return found
 
     def find(self, address: Address, local: Address | None = None) -> FakeFlow | None:
@@ -105,8 +110,8 @@ class WireFlows(FakeFlows):
 class Wire:
     """In the place of the listeners."""
 
-    def __init__(self) -> None:
-        self.delivery = Delivery()
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
 
     def deliver_to(self, user: ITransportUser) -> None:
         self.delivery.user = user
@@ -115,10 +120,13 @@ class Wire:
 class WholeBuilder(Builder):
     """Builds the appliance around other transports, and shows what a test must reach."""
 
-    def __init__(self, config: dict[str, Any], base: Path, clock: Clock, flows: IFlows) -> None:
+    def __init__(
+        self, config: dict[str, Any], base: Path, clock: Clock, flows: IFlows, delivery: Delivery
+    ) -> None:
         super().__init__(Tables(config), base, clock)
         self._given = flows
-        self.wire = Wire()
+        self._delivery = delivery
+        self.wire = Wire(delivery)
 
     def listening(self) -> tuple[IFlows, Listening]:
         return self._given, self.wire
@@ -151,7 +159,8 @@ class WholeSystem:
         self._folder = tempfile.TemporaryDirectory()
         self._actors = actors
         self._facts: list[Fact] = []
-        self._flows = WireFlows(self._facts, list(actors.values()))
+        self._delivery = Delivery()
+        self._flows = WireFlows(self._facts, list(actors.values()), self._delivery)
         self._challenges: dict[Address, Challenged] = {}
         self._last: dict[Address, bytes] = {}
         self._prepared: dict[bytes, bytes] = {}
@@ -168,7 +177,13 @@ class WholeSystem:
 
     def _build(self) -> tuple[WholeBuilder, Appliance]:
         if self._built is None:
-            builder = WholeBuilder(self._settings, Path(self._folder.name), self.clock, self._flows)
+            builder = WholeBuilder(
+                self._settings,
+                Path(self._folder.name),
+                self.clock,
+                self._flows,
+                self._delivery,
+            )
             appliance = builder.build()
             for name in {*USERS, *self._actors}:
                 wait(add(builder.database, User(name, "pbx.test"), "secret"))
@@ -182,6 +197,10 @@ class WholeSystem:
             wait(self._built[1].service.stopService())
         self._folder.cleanup()
 
+    def part(self, kind: type[PartT]) -> PartT:
+        """The part of that class."""
+        return next(part for part in self._build()[1].parts if isinstance(part, kind))
+
     # tests.ladder.System
 
     def deliver(self, source: Address, data: bytes) -> None:
@@ -191,6 +210,8 @@ class WholeSystem:
     def _deliver(self, source: Address, data: bytes) -> None:
         delivery = self._build()[0].wire.delivery
         flow = self._flows.flow(source)
+        if delivery.watch is not None:
+            delivery.watch(False, flow, data)
         try:
             message = parse(data)
         except MalformedMessage as error:

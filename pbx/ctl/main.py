@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from pbx import __version__
 from pbx.config import ConfigError, base_folder, located, read
-from pbx.ctl import client, show, users
+from pbx.ctl import client, show, trace, users
 from pbx.ctl.output import as_json, table
 from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase
@@ -60,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
         ("stop", "stop the PBX"),
     ):
         _json_too(commands.add_parser(name, help=text, description=text))
+    text = "follow calls as ladders, or look at those of late"
+    trace.add_options(_json_too(commands.add_parser("trace", help=text, description=text)))
     mi = _json_too(commands.add_parser("mi", help="any command of the management interface"))
     mi.add_argument("method", metavar="METHOD", help='"which" lists them')
     mi.add_argument("params", nargs="*", metavar="VALUE|NAME=VALUE")
@@ -96,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setup = Setup(options.config)
         if options.command == "user":
             text = user_command(options, setup)
+        elif options.command == "trace":
+            trace.trace(options, setup.socket)
+            return 0
         elif options.command == "mi":
             found = client.call(setup.socket, options.method, parameters(options.params))
             text = as_json(found) if options.json else show.anything(found)
@@ -111,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ConfigError,
         DatabaseError,
         SchemaMismatch,
+        OSError,
         ValueError,
         client.NotRunning,
         client.Refused,

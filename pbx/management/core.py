@@ -43,6 +43,8 @@ GAUGES = frozenset(
         "max_used_size",
         "free_size",
         "fragments",
+        "kept_messages",
+        "followers",
     }
 )
 GAUGE_GROUPS = ("load:", "shmem:", "pkmem:")

@@ -1,0 +1,6 @@
+"""Recent SIP messages in memory: whose call they belong to, and how it ended."""
+
+from pbx.management.trace.commands import Tracer
+from pbx.management.trace.recorder import Recorder, TraceSettings
+
+__all__ = ["Recorder", "TraceSettings", "Tracer"]
