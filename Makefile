@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG := etc/pbx.toml
 CODE := pbx plugins etc tests bench tools setup.py
+WEB := pbx/http/static/.stamp
 
 .PHONY: run test lint types bench news reference debian clean
 
-run: $(VENV)/.stamp-run
+run: $(VENV)/.stamp-run $(WEB)
 	@mkdir -p var
 	exec $(BIN)/twistd -n pbx -c $(CONFIG)
 
-test: debian $(VENV)/.stamp-test
+test: debian $(VENV)/.stamp-test $(WEB)
 	$(BIN)/python tools/run_tests.py $(TESTS)
 
 lint: $(VENV)/.stamp-test
@@ -49,7 +50,18 @@ $(VENV)/.stamp-test: setup.py pyproject.toml tools/virtualenv.sh
 	sh tools/virtualenv.sh $(VENV) '.[test]'
 	@touch $@ $(VENV)/.stamp-run
 
+# The web phone. Not an error without npm: see tools/web.sh.
+.PHONY: web dist
+web: $(WEB)
+$(WEB): tools/web.sh web/package-lock.json web/build.mjs web/tsconfig.json \
+		$(shell find web/src -type f 2>/dev/null)
+	@sh tools/web.sh $@
+
+# What to install elsewhere, with the pages in it.
+dist: $(VENV)/.stamp-run $(WEB)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist pbx/http/static web/node_modules *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name dropin.cache -delete
