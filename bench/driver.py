@@ -47,7 +47,14 @@ class StandingClock(Clock):
     def addReader(self, reader: object) -> None:
         """Nothing comes by itself."""
 
-    removeReader = addWriter = removeWriter = addReader
+    def removeReader(self, reader: object) -> None:
+        """Nothing was added."""
+
+    def addWriter(self, writer: object) -> None:
+        """Nothing waits."""
+
+    def removeWriter(self, writer: object) -> None:
+        """Nothing was added."""
 
     def listenUNIX(self, *args: object, **named: object) -> None:
         """Nobody calls."""
@@ -132,7 +139,7 @@ class Driver:
         self.own = f"127.0.0.1:{self.port.address.port}"
         self.wire = Wire()
         self.port._socket.close()
-        self.port._socket = self.wire  # type: ignore[assignment]
+        self.port._socket = self.wire
         self._serial = 0
 
     async def _fill(self, database: Any) -> None:
@@ -235,7 +242,7 @@ class Driver:
             f"Max-Forwards: 70\r\nFrom: <sip:{caller}@{DOMAIN}>;tag=4711c{serial}\r\n"
             f"To: <{uri}>%s\r\nCall-ID: {serial}-4711@127.0.0.2\r\n"
         )
-        body = "Content-Type: application/sdp\r\nContent-Length: %d\r\n\r\n" % len(_SDP)
+        body = f"Content-Type: application/sdp\r\nContent-Length: {len(_SDP)}\r\n\r\n"
         contact = f"Contact: <sip:{caller}@{PHONE[0]}:{PHONE[1]}>\r\n"
         begin = f"INVITE {uri} SIP/2.0\r\n"
 

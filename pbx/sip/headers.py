@@ -68,6 +68,8 @@ def canonical(name: str) -> str:
 def pretty(name: str) -> str:
     """A canonical name as the RFCs spell it; an unknown name gets a capital after each hyphen."""
     found = _PRETTY.get(name)
-    if found is None:
-        found = "-".join(word.capitalize() for word in name.split("-"))
-    return found
+    return _capitalized(name) if found is None else found
+
+
+def _capitalized(name: str) -> str:
+    return "-".join([word.capitalize() for word in name.split("-")])

@@ -8,6 +8,7 @@ never touched leaves byte for byte as it arrived (RFC 3261 section 16.6, step 1)
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.fields import CSeq, NameAddr, Via, parse_name_addrs, parse_number
@@ -52,17 +53,21 @@ class Message:
 
     def get(self, name: str) -> str | None:
         """The first value of a header, unfolded and stripped; None when absent."""
-        try:
-            return _value(self.lines[self.names.index(name)])
-        except ValueError:
-            return None
+        names = self.names
+        return _value(self.lines[names.index(name)]) if name in names else None
 
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of a header, in order."""
-        if name not in self.names:
+        names, lines = self.names, self.lines
+        count = names.count(name)
+        if count == 0:
             return []
-        lines = self.lines
-        return [_value(lines[at]) for at, known in enumerate(self.names) if known == name]
+        at = names.index(name)
+        found = [_value(lines[at])]
+        while len(found) < count:
+            at = names.index(name, at + 1)
+            found.append(_value(lines[at]))
+        return found
 
     def get_list(self, name: str) -> list[str]:
         """The comma-separated values of all lines of a header (7.3.1)."""
@@ -85,14 +90,15 @@ class Message:
     @property
     def via(self) -> Via:
         """The topmost Via. Raises MalformedMessage."""
-        if self._via is None:
+        via = self._via
+        if via is None:
             value = self.get("via")
             if value is None:
                 raise MalformedMessage("Missing Via")
             if "," in value:
                 value = split_outside(value, ",")[0]
-            self._via = Via.parse(value)
-        return self._via
+            via = self._via = Via.parse(value)
+        return via
 
     @property
     def from_(self) -> NameAddr:
@@ -144,7 +150,14 @@ class Message:
 
     def require_core(self) -> None:
         """Raises MalformedMessage unless Via, From, To, Call-ID and CSeq can be read (8.1.1)."""
-        _ = (self.via, self.from_, self.to, self.call_id, self.cseq)
+        if (
+            self._via is None
+            or self._from is None
+            or self._to is None
+            or self._cseq is None
+            or not self._call_id
+        ):
+            _ = (self.via, self.from_, self.to, self.call_id, self.cseq)
 
     def _required(self, name: str) -> str:
         value = self.get(name)
@@ -168,20 +181,19 @@ class Message:
 
     def set(self, name: str, value: str) -> None:
         """Replace the first header of that name, or append it."""
-        try:
-            at = self.names.index(name)
-        except ValueError:
+        if name not in self.names:
             self.append(name, value)
             return
-        self.lines[at] = f"{pretty(name)}: {value}"
+        self.lines[self.names.index(name)] = f"{pretty(name)}: {value}"
         self._forget(name)
 
     def remove(self, name: str) -> None:
         """Remove every header of that name."""
-        if name in self.names:
-            kept = [at for at, known in enumerate(self.names) if known != name]
-            self.names = [self.names[at] for at in kept]
-            self.lines = [self.lines[at] for at in kept]
+        names = self.names
+        if name in names:
+            for _ in range(names.count(name)):
+                at = names.index(name)
+                del names[at], self.lines[at]
             self._forget(name)
 
     def replace_all(self, name: str, values: Sequence[str]) -> None:
@@ -358,7 +370,11 @@ class Response(Message):
         return copy
 
 
-_ECHOED = frozenset(("via", "from", "call-id", "cseq"))
+_ECHOED: Final = frozenset(("via", "from", "to", "call-id", "cseq"))
+_ECHOED_TRYING: Final = _ECHOED | {"timestamp"}
+_ECHOED_DIALOG: Final = _ECHOED | {"record-route"}
+#: Requests that may begin a dialog (12.1.1).
+_DIALOGS: Final = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY"))
 
 
 def response_to(
@@ -376,17 +392,16 @@ def response_to(
     """
     names: list[str] = []
     lines: list[str] = []
-    dialog = 100 < status < 300 and request.method in ("INVITE", "SUBSCRIBE", "REFER", "NOTIFY")
-    for name, line in zip(request.names, request.lines, strict=True):
-        if name in _ECHOED or (dialog and name == "record-route"):
-            names.append(name)
-            lines.append(line)
-        elif name == "to":
-            names.append(name)
-            if to_tag and status != 100 and _untagged(request):
+    echoed = _ECHOED
+    if status == 100:
+        echoed = _ECHOED_TRYING
+    elif status < 300 and request.method in _DIALOGS:
+        echoed = _ECHOED_DIALOG
+    for at, name in enumerate(request.names):
+        if name in echoed:
+            line = request.lines[at]
+            if name == "to" and to_tag and status != 100 and _untagged(request):
                 line = f"{line};tag={to_tag}"
-            lines.append(line)
-        elif name == "timestamp" and status == 100:
             names.append(name)
             lines.append(line)
     for name, value in headers:

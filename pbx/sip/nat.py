@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from functools import lru_cache
 from ipaddress import IPv6Address
 
 from pbx.sip.address import Address
@@ -30,6 +31,7 @@ class NatTest(IntFlag):
 USUAL = NatTest.CONTACT_PRIVATE | NatTest.VIA_ADDRESS | NatTest.VIA_PRIVATE | NatTest.VIA_PORT
 
 
+@lru_cache(maxsize=1024)
 def is_private(host: str, carrier: bool = False) -> bool:
     """Whether a host is an IPv4 literal of RFC 1918, RFC 6598 or the loopback net."""
     parts = host.split(".")

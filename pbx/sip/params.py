@@ -101,8 +101,8 @@ class Params:
         self._items = items
         self._text = text
 
-    @classmethod
-    def parse(cls, text: str) -> Params:
+    @staticmethod
+    def parse(text: str) -> Params:
         """From ``;a=1;b`` with or without the first semicolon."""
         if not text:
             return EMPTY
@@ -113,7 +113,7 @@ class Params:
             name = name.strip(" \t")
             if name or equals:
                 items.append((name, value.strip(" \t") if equals else None))
-        return cls(items, text if text[0] == ";" else ";" + text)
+        return Params(items, text if text[0] == ";" else ";" + text)
 
     def __contains__(self, name: object) -> bool:
         for key, _ in self._items:  # noqa: SIM110 - a generator costs three times as much

@@ -56,10 +56,12 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
         lines = _join_folds(lines)
     start = lines.pop(0)
     names: list[str] = []
+    known_names = KNOWN
     for line in lines:
-        name, colon, _ = line.partition(":")
-        known = KNOWN.get(name) if colon else None
+        colon_at = line.find(":")
+        known = known_names.get(line[:colon_at]) if colon_at > 0 else None
         if known is None:
+            name, colon, _ = line.partition(":")
             known, fault = _unusual_name(name, colon, fault)
         names.append(known)
     if len(set(names)) != len(names):

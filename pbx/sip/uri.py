@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv6Address
+from typing import Final
 
 from pbx.sip.errors import MalformedURI
 from pbx.sip.params import EMPTY, Params
@@ -50,7 +51,7 @@ def escape_user(text: str) -> str:
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def split_host_port(text: str) -> tuple[str, int | None]:
     """``host[:port]`` -> host in lower case and port.
 
@@ -132,7 +133,7 @@ class URI:
         password: str | None = None,
     ) -> None:
         self.scheme = scheme
-        self.raw_user = escape_user(user)
+        self.raw_user = escape_user(user) if user else ""
         self.password = password
         self.host = host.lower()
         self.port = port
@@ -142,52 +143,31 @@ class URI:
         self._params_text = ""
         self._text: str | None = None
 
-    @classmethod
-    def parse(cls, text: str) -> URI:
-        """Raises MalformedURI."""
-        scheme, colon, rest = text.partition(":")
-        scheme = scheme.lower()
-        if not colon or not scheme:
-            raise MalformedURI("Bad URI")
-        if scheme != "sip" and scheme != "sips" and not _is_scheme(scheme):
-            raise MalformedURI("Bad URI Scheme")
-        uri = cls.__new__(cls)
-        uri._text = text
-        uri.scheme = scheme
-        uri.password = None
-        uri.opaque = ""
-        uri._params = None
-        if scheme == "sip" or scheme == "sips":
-            uri._parse_sip(rest)
-        else:
-            uri._parse_other(scheme, rest)
-        return uri
+    @staticmethod
+    def parse(text: str) -> URI:
+        """Raises MalformedURI. The same text may give the same object."""
+        return _known_uri(text) if len(text) <= _KNOWN_LENGTH else _parsed_uri(text)
 
     def _parse_sip(self, rest: str) -> None:
         if " " in rest or "\t" in rest or '"' in rest or "<" in rest or ">" in rest:
             raise MalformedURI("Bad URI")
         userinfo, at, hostpart = rest.partition("@")
         if not at:
-            userinfo, hostpart = "", rest
+            hostpart = rest
         elif not userinfo:
             raise MalformedURI("Empty User")
+        elif ":" in userinfo:
+            self.raw_user, _, self.password = userinfo.partition(":")
         else:
-            userinfo, colon, password = userinfo.partition(":")
-            if colon:
-                self.password = password
-        self.raw_user = userinfo
-        hostpart, question, headers = hostpart.partition("?")
-        self.headers = headers if question else ""
-        hostport, _, self._params_text = hostpart.partition(";")
+            self.raw_user = userinfo
+        if "?" in hostpart:
+            hostpart, _, self.headers = hostpart.partition("?")
         if "@" in hostpart:
             raise MalformedURI("Bad URI")
+        hostport, _, self._params_text = hostpart.partition(";")
         self.host, self.port = split_host_port(hostport)
 
     def _parse_other(self, scheme: str, rest: str) -> None:
-        self.host = ""
-        self.port = None
-        self.headers = ""
-        self.raw_user = self._params_text = ""
         if not rest or " " in rest or "<" in rest or ">" in rest:
             raise MalformedURI("Bad URI")
         if scheme == "tel":
@@ -294,6 +274,30 @@ class URI:
         if self.scheme == "tel":
             return hash(_digits(self))
         return hash((self.scheme, _plain(self.raw_user), self.host, self.port))
+
+
+#: The URIs of a call, and those of a registration, come again and again; longer ones seldom.
+_KNOWN_LENGTH: Final = 128
+
+
+def _parsed_uri(text: str) -> URI:
+    scheme, colon, rest = text.partition(":")
+    scheme = scheme.lower()
+    if not colon or not scheme:
+        raise MalformedURI("Bad URI")
+    if scheme != "sip" and scheme != "sips" and not _is_scheme(scheme):
+        raise MalformedURI("Bad URI Scheme")
+    uri = URI(scheme)
+    uri._text = text
+    uri._params = None
+    if scheme == "sip" or scheme == "sips":
+        uri._parse_sip(rest)
+    else:
+        uri._parse_other(scheme, rest)
+    return uri
+
+
+_known_uri = lru_cache(maxsize=1024)(_parsed_uri)
 
 
 def _is_scheme(text: str) -> bool:

@@ -9,7 +9,6 @@ from typing import Final
 from pbx.sip.address import Address
 from pbx.sip.fields import Via
 from pbx.sip.message import Request
-from pbx.sip.params import Params
 from pbx.sip.uri import DEFAULT_PORTS
 
 #: Starts the branch of everybody who follows RFC 3261 (8.1.1.7).
@@ -22,26 +21,7 @@ def mark_received(request: Request, peer: Address) -> None:
     ``received`` and ``rport`` are filled in for everybody, asked for or not (rule R1); what the
     sender wrote there itself is replaced. Raises MalformedMessage when there is no good Via.
     """
-    via = request.via
-    port = str(peer.port)
-    items: list[tuple[str, str | None]] = []
-    filled = False
-    for item in via.params:
-        name = item[0]
-        if len(name) != 5 and len(name) != 8:
-            items.append(item)
-            continue
-        name = name.lower()
-        if name == "rport":
-            if not filled:
-                items.append(("rport", port))
-                filled = True
-        elif name != "received":
-            items.append(item)
-    items.append(("received", peer.host))
-    if not filled:
-        items.append(("rport", port))
-    request.set_via(via.with_params(Params(items)))
+    request.set_via(request.via.with_source(peer.host, peer.port))
 
 
 def response_destination(via: Via, transport: str) -> tuple[str, int]:

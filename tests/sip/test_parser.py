@@ -111,6 +111,7 @@ class RefusalTests(SynchronousTestCase):
         """400 with a telling phrase, and the request to answer."""
         for more, reason in (
             ("No colon", "Header Without Colon"),
+            ("Subjects", "Header Without Colon"),
             (": no name", "Bad Header Name"),
             ("two words: x", "Bad Header Name"),
             ("b(d: x", "Bad Header Name"),
