@@ -30,9 +30,23 @@ class EngineParts:
     folder: Path
 
 
+def _native(rest: str, parts: EngineParts) -> IMediaEngine:
+    if rest:
+        raise ValueError(f"native takes no address: {rest!r}")
+    # OpenSSL's and libsrtp's wrappers are loaded only where they are used.
+    from pbx.media.native import NativeEngine
+    from pbx.media.native.addresses import Addresses
+    from pbx.media.native.port import PortRange
+
+    public = parts.settings.address or parts.advertise
+    addresses = Addresses(public, parts.source_towards, parts.local_addresses)
+    ports = PortRange(parts.settings.port_min, parts.settings.port_max, parts.reactor)
+    return NativeEngine(parts.settings, addresses, ports, parts.reactor, parts.timers)
+
+
 #: Engines by the first word of the setting; each gets the rest of it (after the colon) and raises
 #: ValueError when that makes no sense.
-ENGINES: dict[str, Callable[[str, EngineParts], IMediaEngine]] = {}
+ENGINES: dict[str, Callable[[str, EngineParts], IMediaEngine]] = {"native": _native}
 
 
 def open_engine(parts: EngineParts) -> IMediaEngine | None:

@@ -21,6 +21,12 @@ class MediaSettings:
     """First UDP port for media. A browser takes one, a phone two."""
     port_max: int = 29999
     """Last UDP port for media."""
+    phone_codecs: tuple[str, ...] = ("PCMU", "PCMA", "G722")
+    """What phones get to see of a browser's codecs; add "opus" when they know it. Nothing is
+    transcoded."""
+    timeout: float = 60.0
+    """Seconds without any packet of a phone after which its bridged call is ended, not counting
+    time on hold; 0 for never. A browser that is gone is noticed within 30 seconds in any case."""
 
     def __post_init__(self) -> None:
         if not 1024 <= self.port_min < self.port_max <= 65535:

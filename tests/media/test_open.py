@@ -36,6 +36,13 @@ class EngineTests(SynchronousTestCase):
         error = self.assertRaises(ValueError, open_engine, parts("nativ"))
         self.assertIn("'nativ': not a media engine; known: none", str(error))
 
+    def test_native(self) -> None:
+        """The one in this process takes no address."""
+        engine = open_engine(parts("native"))
+        assert engine is not None
+        self.assertEqual((engine.name, engine.outlives_us), ("native", False))
+        self.assertRaises(ValueError, open_engine, parts("native:udp:192.0.2.1:1"))
+
     def test_none_takes_no_address(self) -> None:
         """What follows a name is never ignored."""
         self.assertRaises(ValueError, open_engine, parts("none:udp:192.0.2.1:22222"))
