@@ -91,7 +91,14 @@ from pbx.services.registrar import (
     Registrar,
     RegistrarSettings,
 )
-from pbx.services.xcap import Documents, ServiceURIs, XCAPPage, XCAPServer, XCAPSettings
+from pbx.services.xcap import (
+    ContactLists,
+    Documents,
+    ServiceURIs,
+    XCAPPage,
+    XCAPServer,
+    XCAPSettings,
+)
 from pbx.sip.address import Address
 from pbx.storage.open import open_cache, open_database
 from pbx.storage.watcher import TableWatcher
@@ -355,6 +362,7 @@ class Builder:
         # Before the event server: it tells of every document that it has read.
         self._documents = self._add(Documents(database, events, reactor))
         registry.provide(IDocuments, self._documents)
+        self._list_uris = ServiceURIs(self._documents, events)
         self._presence(domains, aliases, registrar)
         self._add(TableWatcher(database, events, reactor, WATCHED))
 
@@ -362,6 +370,8 @@ class Builder:
         presence = self._tables.of(PresenceSettings)
         if not presence.enabled:
             return
+        root = self._tables.of(XCAPSettings).root
+        lists = ContactLists(root, self._documents, self._list_uris, domains)
         server = EventServer(
             presence,
             self._database,
@@ -371,6 +381,8 @@ class Builder:
             domains,
             aliases,
             registrar,
+            self._documents,
+            lists,
             self._events,
             self._reactor,
             self._wheel,
@@ -412,10 +424,14 @@ class Builder:
             self._site.put("sip", UpgradePage("websocket", self._web_sip.successor))
         self._registry.provide(IWebSite, self._site)
         xcap = self._tables.of(XCAPSettings)
-        services = ServiceURIs(self._documents, self._events)
         if xcap.enabled:
-            domains = IDomains(self._registry)
-            server = XCAPServer(xcap, self._documents, services, self._authenticator, domains)
+            server = XCAPServer(
+                xcap,
+                self._documents,
+                self._list_uris,
+                self._authenticator,
+                IDomains(self._registry),
+            )
             self._site.put(xcap.root, XCAPPage(server))
         self._registry.provide(IManagement, self._commands)
         self._registry.provide(IFolder, Folder(self._base))

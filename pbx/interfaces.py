@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
+from pbx.contact_lists import ContactList
 from pbx.legs import LegKind, MediaLeg, MediaSession, MediaStatistics, Side
 from pbx.sip.address import Address
 from pbx.sip.message import Message, Request, Response
@@ -588,6 +589,13 @@ class IDocuments(Interface):
 
     def named(auid: str) -> Iterable[tuple[str, str]]:
         """Owner and name of every document of one usage."""
+
+
+class IContactLists(Interface):
+    """Contact lists of users, by the address that they are watched under (RFC 4826)."""
+
+    def contact_list(aor: str) -> ContactList | None:
+        """The list of ``user@domain`` as its documents are now, None when it is no list."""
 
 
 # Storage

@@ -21,6 +21,8 @@ from pbx.services.presence import (
     EventServer,
     PresenceSettings,
 )
+from pbx.services.xcap import ContactLists, Documents, ServiceURIs
+from pbx.services.xcap.documents import Key
 from pbx.sip.address import Address
 from pbx.sip.errors import SIPError
 from pbx.sip.message import Request, Response, response_to
@@ -153,6 +155,9 @@ class PresenceCase(SynchronousTestCase):
                 self.database, self.clock, "active_watchers", WATCHERS_KEY, WATCHERS_COLUMNS
             ),
         ]
+        self.documents = Documents(self.database, self.events, self.clock)
+        uris = ServiceURIs(self.documents, self.events)
+        lists = ContactLists("xcap-root", self.documents, uris, OneDomain())
         self.server = EventServer(
             settings or self.settings,
             self.database,
@@ -162,11 +167,19 @@ class PresenceCase(SynchronousTestCase):
             OneDomain(),
             OneAlias(),
             self.registrar,
+            self.documents,
+            lists,
             self.events,
             self.clock,
             self.timers,
         )
+        self.wait(self.documents.start())
         self.wait(self.server.start())
+
+    def write(self, auid: str, body: str, owner: str = "1002@pbx.test") -> None:
+        """A user edits a document by XCAP; "" deletes it."""
+        key = Key(auid, owner)
+        self.wait(self.documents.put(key, body.encode()) if body else self.documents.delete(key))
 
     def restart(self, kill: bool = False) -> None:
         """Stop and start again, or ``kill -9`` after what was written behind."""

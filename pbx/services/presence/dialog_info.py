@@ -18,7 +18,7 @@ from pbx.events import (
     CallStarted,
 )
 from pbx.interfaces import IDialog, IEvents, ITimers
-from pbx.services.presence.subscription import Subscription, sip_uri
+from pbx.services.presence.subscription import View, sip_uri
 from pbx.services.presence.xml import serialise, text
 from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
@@ -181,16 +181,16 @@ class DialogPackage:
 
     # What the watchers are told
 
-    def document(self, subscription: Subscription) -> bytes:
+    def document(self, view: View) -> bytes:
         """The full state; its ``version`` grows with each document (4.1.1)."""
-        user = subscription.presentity
+        user = view.presentity
         parts = self._written.get(user)
         if parts is None:
             parts = self._write(user)
             if len(self._written) >= MAX_WRITTEN:
                 self._written.clear()
             self._written[user] = parts
-        return b'%sversion="%d"%s' % (parts[0], subscription.version, parts[1])
+        return b'%sversion="%d"%s' % (parts[0], view.version, parts[1])
 
     def _write(self, user: str) -> tuple[bytes, bytes]:
         """The document of a user before and after its version."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pbx.services.presence.publications import Publications
-from pbx.services.presence.subscription import Subscription, sip_uri
+from pbx.services.presence.subscription import View, sip_uri
 from pbx.sip.errors import SIPError
 
 CONTENT_TYPE = "application/simple-message-summary"
@@ -47,9 +47,9 @@ class MessageSummaryPackage:
             del self._counts[presentity]
         self._changed(self.name, presentity)
 
-    def document(self, subscription: Subscription) -> bytes:
+    def document(self, view: View) -> bytes:
         """The newest publication, else our own counts."""
-        presentity = subscription.presentity
+        presentity = view.presentity
         published = self._publications.of(self.name, presentity)
         if published:
             return published[0].body

@@ -55,6 +55,7 @@ class Notifier:
 
     def answer(self, subscription: Subscription) -> None:
         """A SUBSCRIBE was accepted: send the state as soon as its answer is out (4.2.1.2)."""
+        subscription.tell_all()
         if subscription.in_flight:
             subscription.dirty = True
             return
@@ -120,6 +121,8 @@ class Notifier:
             ("Event", str(subscription.event)),
             ("Subscription-State", state),
         ]
+        if subscription.required:
+            headers.append(("Require", subscription.required))
         if body:
             subscription.informed = True
             headers.append(("Content-Type", subscription.content_type))
@@ -141,6 +144,8 @@ class Notifier:
         elif self._is_fatal(subscription, status, wait):
             self._failed(subscription)
             return
+        else:
+            subscription.tell_all()
         if wait:
             subscription.not_before = self._clock.seconds() + wait
             subscription.dirty = True

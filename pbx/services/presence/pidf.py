@@ -7,9 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, register_namespace
 
-from pbx.services.presence.publications import Publication, Publications
+from pbx.interfaces import IDocuments
+from pbx.services.presence.publications import Publications
+from pbx.services.presence.rules import Handling
 from pbx.services.presence.settings import PresenceSettings
-from pbx.services.presence.subscription import PENDING, Subscription, sip_uri
+from pbx.services.presence.subscription import View, sip_uri
+from pbx.services.presence.transformations import EVERYTHING, Transformations
 from pbx.services.presence.xml import parse, serialise, text
 from pbx.sip.errors import SIPError
 
@@ -26,16 +29,19 @@ register_namespace("cipid", f"{PIDF}:cipid")
 
 
 class PresencePackage:
-    """What the devices of a user publish, merged."""
+    """What the devices of a user publish, merged; beneath it what the user wrote by XCAP."""
 
     name = "presence"
     content_types: tuple[str, ...] = (CONTENT_TYPE,)
     publishable = True
 
-    def __init__(self, settings: PresenceSettings, publications: Publications) -> None:
+    def __init__(
+        self, settings: PresenceSettings, publications: Publications, documents: IDocuments
+    ) -> None:
         self._offline_body = settings.notify_offline_body
         self._publications = publications
-        self._composed: dict[str, bytes] = {}
+        self._documents = documents
+        self._composed: dict[str, dict[Transformations, bytes]] = {}
 
     def may_watch(self, presentity: str, watcher: str) -> bool:
         """Everybody may ask."""
@@ -49,22 +55,40 @@ class PresencePackage:
         """What is published has changed."""
         self._composed.pop(presentity, None)
 
-    def document(self, subscription: Subscription) -> bytes:
-        """The merged document; after everything was withdrawn one that says closed."""
-        if subscription.status == PENDING:
+    def document(self, view: View) -> bytes:
+        """The merged document as far as it may be seen; after everything was withdrawn one that
+        says closed.
+        """
+        presentity, permission = view.presentity, view.permission
+        if permission.handling in (Handling.BLOCK, Handling.CONFIRM):
             return b""
-        presentity = subscription.presentity
-        found = self._publications.of(self.name, presentity)
-        if not found:
-            wanted = self._offline_body or subscription.informed
-            return closed(presentity) if wanted else b""
-        body = self._composed.get(presentity)
-        if body is None:
-            body = compose(presentity, found)
+        if permission.handling is Handling.POLITE_BLOCK:
+            return closed(presentity)
+        made = self._composed.get(presentity)
+        if made is None:
             if len(self._composed) >= MAX_COMPOSED:
                 self._composed.clear()
-            self._composed[presentity] = body
+            made = self._composed[presentity] = {EVERYTHING: self._compose(presentity)}
+        if not made[EVERYTHING]:
+            return closed(presentity) if self._offline_body or view.informed else b""
+        body = made.get(permission.transformations)
+        if body is None:
+            body = filtered(made[EVERYTHING], permission.transformations)
+            made[permission.transformations] = body
         return body
+
+    def _compose(self, presentity: str) -> bytes:
+        bodies = [found.body for found in self._publications.of(self.name, presentity)]
+        # The hard state of RFC 4827 comes last: any device knows better.
+        written = self._documents.document("pidf-manipulation", presentity)
+        if written is not None:
+            bodies.append(written)
+        return compose(presentity, bodies) if bodies else b""
+
+
+def filtered(body: bytes, transformations: Transformations) -> bytes:
+    """What may pass of a document (RFC 5025 section 3.3)."""
+    return serialise(transformations.apply(parse(body, f"{{{PIDF}}}presence")))
 
 
 def closed(presentity: str) -> bytes:
@@ -76,19 +100,19 @@ def closed(presentity: str) -> bytes:
     return serialise(root)
 
 
-def compose(presentity: str, publications: Sequence[Publication]) -> bytes:
+def compose(presentity: str, bodies: Sequence[bytes]) -> bytes:
     """One document out of several, newest first.
 
     Tuples and devices are kept once per id, the newest of each; of the person, of which there is
     only one (RFC 4479 section 3.2), and of notes the newest document that has any counts.
     """
-    if len(publications) == 1:
-        return publications[0].body
+    if len(bodies) == 1:
+        return bodies[0]
     kept: dict[tuple[str, str], Element] = {}
     once: dict[str, int] = {}
-    for number, publication in enumerate(publications):
+    for number, body in enumerate(bodies):
         try:
-            document = parse(publication.body, f"{{{PIDF}}}presence")
+            document = parse(body, f"{{{PIDF}}}presence")
         except SIPError:
             # Only a row that was written by another program.
             continue

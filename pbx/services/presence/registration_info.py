@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from pbx.events import Registered, Unregistered
 from pbx.interfaces import IEvents, IRegistrar
-from pbx.services.presence.subscription import Subscription, sip_uri
+from pbx.services.presence.subscription import View, sip_uri
 from pbx.services.presence.xml import serialise, text
 
 CONTENT_TYPE = "application/reginfo+xml"
@@ -46,12 +46,12 @@ class RegistrationPackage:
     def _unregistered(self, event: Unregistered) -> None:
         self._changed(self.name, event.aor)
 
-    def document(self, subscription: Subscription) -> bytes:
+    def document(self, view: View) -> bytes:
         """Every binding there is now; those that have ended are not listed."""
         root = Element(
-            "reginfo", {"xmlns": NAMESPACE, "version": str(subscription.version), "state": "full"}
+            "reginfo", {"xmlns": NAMESPACE, "version": str(view.version), "state": "full"}
         )
-        aor = subscription.presentity
+        aor = view.presentity
         bindings = self._registrar.bindings(aor)
         registration = SubElement(
             root,

@@ -26,15 +26,20 @@ class PresenceSettings:
     notify_offline_body: bool = False
     """Send a document that says closed also when nothing was ever published."""
     force_active: bool = True
-    """Every watcher sees everything; otherwise others than the presentity stay pending."""
+    """Every watcher sees everything; otherwise the rules of the presentity (pres-rules) decide."""
+    default_handling: str = "confirm"
+    """What happens to a watcher of whom no rule says anything: confirm (pending until the
+    presentity decides), block, polite-block or allow."""
     publish_by_others: bool = False
     """Let local users publish the state of somebody else."""
     force_single_dialog: bool = False
     """Tell busy lamps about the most important call of a user only."""
     max_subscriptions: int = 100_000
-    """Most subscriptions; more are refused with 503."""
+    """Most subscriptions, each member of a list counted; more are refused with 503."""
     max_subscriptions_per_watcher: int = 1000
     """Most subscriptions of one user."""
+    max_list_members: int = 300
+    """Most members of a contact list that is watched with one subscription."""
     max_publications: int = 100_000
     """Most publications; more are refused with 503."""
     max_publications_per_user: int = 20
@@ -50,6 +55,8 @@ class PresenceSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.min_expires <= min(self.max_expires_subscribe, self.max_expires_publish):
             raise ValueError("min_expires: expected 0 up to the longest expiry")
+        if self.default_handling not in ("confirm", "block", "polite-block", "allow"):
+            raise ValueError("default_handling: expected confirm, block, polite-block or allow")
         if self.notify_interval < 0:
             raise ValueError("notify_interval: expected 0 or more")
         if self.watcher_rate <= 0 or self.watcher_burst < 1:

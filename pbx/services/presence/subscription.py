@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from pbx.interfaces import IFlow, ITimer
+from pbx.services.presence.rules import FULL
 from pbx.sip.dialog import Dialog
 from pbx.sip.events import Event
 from pbx.sip.uri import escape_user, join_host_port
@@ -29,8 +30,10 @@ class Package(Protocol):
     publishable: bool
     """Whether PUBLISH is accepted."""
 
-    def document(self, subscription: Subscription) -> bytes:
-        """The full state; its ``version`` is that of this document. b"" for nothing known."""
+    def document(self, view: View) -> bytes:
+        """The full state as it may be seen; ``version`` is that of this document. b"" for nothing
+        known.
+        """
         ...
 
     def may_watch(self, presentity: str, watcher: str) -> bool:
@@ -41,12 +44,29 @@ class Package(Protocol):
         """Raises SIPError for a published body that is no document of this package."""
 
 
-class Subscription:
+class View:
+    """What somebody gets to see of one presentity.
+
+    ``informed`` says that there was something to see before; ``reason`` is why it has ended.
+    """
+
+    __slots__ = ("informed", "permission", "presentity", "reason", "status", "version")
+
+    def __init__(self, presentity: str) -> None:
+        self.presentity = presentity
+        self.permission = FULL
+        self.status = ACTIVE
+        self.reason = ""
+        self.version = -1
+        self.informed = False
+
+
+class Subscription(View):
     """One watcher of one presentity, seen as the dialog that it is.
 
     ``flow`` is the way back when the watcher can only be reached on it. ``expires`` is a time of
     the clock. ``not_before`` limits the rate; ``dirty`` says that state has changed while a NOTIFY
-    was ``in_flight``.
+    was ``in_flight``. ``required`` is an extension that every NOTIFY needs.
     """
 
     __slots__ = (
@@ -60,38 +80,47 @@ class Subscription:
         "failures",
         "flow",
         "in_flight",
-        "informed",
         "local_contact",
         "not_before",
         "package",
-        "presentity",
-        "reason",
         "saved",
         "socket",
-        "status",
         "timer",
-        "version",
         "watcher",
     )
+
+    required = ""
 
     def __init__(
         self, dialog: Dialog, event: Event, package: Package, presentity: str, watcher: str
     ) -> None:
+        super().__init__(presentity)
         self.dialog = dialog
         self.event = event
         self.package = package
-        self.presentity = presentity
         self.watcher = watcher
         self.content_type = package.content_types[0]
         self.flow: IFlow | None = None
-        self.local_contact = self.socket = self.reason = ""
+        self.local_contact = self.socket = ""
         self.expires = self.not_before = self.due = 0.0
-        self.status = ACTIVE
-        self.version = -1
         self.failures = 0
-        self.dirty = self.in_flight = self.informed = self.saved = False
+        self.dirty = self.in_flight = self.saved = False
         self.timer: ITimer | None = None
         self.expiry: ITimer | None = None
+
+    def views(self) -> Iterable[View]:
+        """What is seen by it: one presentity, or each one of a list."""
+        return (self,)
+
+    def view_of(self, presentity: str) -> View:
+        """What is seen of one of them."""
+        return self
+
+    def heard(self, presentity: str) -> None:
+        """There is something new about a presentity."""
+
+    def tell_all(self) -> None:
+        """The next NOTIFY must not rely on what those before it told."""
 
     @property
     def id(self) -> tuple[str, str, str]:
@@ -115,6 +144,9 @@ class SubscriptionTable:
         self._by_dialog: dict[tuple[str, str, str], Subscription] = {}
         self._by_state: dict[tuple[str, str], dict[Subscription, None]] = {}
         self._per_watcher: dict[str, int] = {}
+        self._lists: dict[str, dict[Subscription, None]] = {}
+        #: Presentities that are watched, each as often as it is: what lists cost counts.
+        self.views = 0
 
     def __len__(self) -> int:
         return len(self._by_dialog)
@@ -136,8 +168,12 @@ class SubscriptionTable:
         return (package, presentity) in self._by_state
 
     def count_of(self, watcher: str) -> int:
-        """How many subscriptions a watcher has."""
+        """How many presentities a watcher watches."""
         return self._per_watcher.get(watcher, 0)
+
+    def lists_of(self, watcher: str) -> Iterable[Subscription]:
+        """The subscriptions of a watcher that are to lists; a copy."""
+        return list(self._lists.get(watcher, ()))
 
     def all(self) -> Iterable[Subscription]:
         """Every subscription; a copy."""
@@ -146,24 +182,38 @@ class SubscriptionTable:
     def add(self, subscription: Subscription) -> None:
         """It has begun."""
         self._by_dialog[subscription.id] = subscription
-        key = (subscription.package.name, subscription.presentity)
-        self._by_state.setdefault(key, {})[subscription] = None
-        watcher = subscription.watcher
-        self._per_watcher[watcher] = self._per_watcher.get(watcher, 0) + 1
+        for view in subscription.views():
+            key = (subscription.package.name, view.presentity)
+            self._by_state.setdefault(key, {})[subscription] = None
+        if subscription.required:
+            self._lists.setdefault(subscription.watcher, {})[subscription] = None
+        self._count(subscription, 1)
 
     def remove(self, subscription: Subscription) -> bool:
         """It has ended; False when it was not here any more."""
         if not self.holds(subscription):
             return False
         del self._by_dialog[subscription.id]
-        key = (subscription.package.name, subscription.presentity)
-        watching = self._by_state[key]
-        del watching[subscription]
-        if not watching:
-            del self._by_state[key]
-        left = self._per_watcher[subscription.watcher] - 1
-        if left:
-            self._per_watcher[subscription.watcher] = left
-        else:
-            del self._per_watcher[subscription.watcher]
+        for view in subscription.views():
+            key = (subscription.package.name, view.presentity)
+            watching = self._by_state[key]
+            del watching[subscription]
+            if not watching:
+                del self._by_state[key]
+        if subscription.required:
+            lists = self._lists[subscription.watcher]
+            del lists[subscription]
+            if not lists:
+                del self._lists[subscription.watcher]
+        self._count(subscription, -1)
         return True
+
+    def _count(self, subscription: Subscription, sign: int) -> None:
+        views = sign * max(sum(1 for _ in subscription.views()), 1)
+        self.views += views
+        watcher = subscription.watcher
+        count = self._per_watcher.get(watcher, 0) + views
+        if count:
+            self._per_watcher[watcher] = count
+        else:
+            del self._per_watcher[watcher]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement
 
-from pbx.services.presence.subscription import STATES, Subscription, SubscriptionTable, sip_uri
+from pbx.services.presence.subscription import STATES, SubscriptionTable, View, sip_uri
 from pbx.services.presence.xml import serialise, text
 
 CONTENT_TYPE = "application/watcherinfo+xml"
@@ -29,18 +29,20 @@ class WatcherInfoPackage:
     def check(self, body: bytes) -> None:
         """Never published."""
 
-    def document(self, subscription: Subscription) -> bytes:
+    def document(self, view: View) -> bytes:
         """Every watcher, always the full list."""
         root = Element(
-            "watcherinfo",
-            {"xmlns": NAMESPACE, "version": str(subscription.version), "state": "full"},
+            "watcherinfo", {"xmlns": NAMESPACE, "version": str(view.version), "state": "full"}
         )
-        presentity = subscription.presentity
+        presentity = view.presentity
         about = {"resource": text(sip_uri(presentity)), "package": self._watched}
         watchers = SubElement(root, "watcher-list", about)
         for one in self._table.watching(self._watched, presentity):
             # The tag names a subscription and tells a watcher of nothing that it could use.
-            seen = {"id": text(one.dialog.local_tag), "status": STATES[one.status]}
+            seen = {
+                "id": text(one.dialog.local_tag),
+                "status": STATES[one.view_of(presentity).status],
+            }
             child = SubElement(watchers, "watcher", {**seen, "event": "subscribe"})
             child.text = text(sip_uri(one.watcher))
         return serialise(root)

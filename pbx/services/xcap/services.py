@@ -25,6 +25,10 @@ class ServiceURIs:
         self._uris_of: dict[Key, frozenset[str]] = {}
         events.subscribe(DocumentChanged, self._changed)
 
+    def document_of(self, aor: str) -> Key | None:
+        """Where the service of this address is described."""
+        return self._document_of.get(aor)
+
     def check(self, key: Key, root: etree._Element) -> None:
         """Raises Conflict for a URI that is none, or that is taken."""
         mine: set[str] = set()
