@@ -33,11 +33,14 @@ INTERNAL, EXTERNAL = 1, 3  # load_balancer groups: towards FreeSWITCH, and back 
 RESOURCE = "pstn"  # what a call uses up on a node
 DIALPLAN = 0
 E164 = re.compile(r"\+[1-9][0-9]+")
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY, MESSAGE, REGISTER"
+ALLOW = (
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY, MESSAGE, REGISTER, "
+    "SUBSCRIBE, PUBLISH"
+)
 ABOUT_US = (
     ("Accept", "application/sdp, text/plain"),
     ("Allow", ALLOW),
-    ("Supported", "path, outbound, gruu"),
+    ("Supported", "path, outbound, gruu, eventlist"),
 )
 #: Let callers of any foreign domain reach local users without a password, as SIP between domains
 #: was meant to be; False keeps everybody out but trusted peers.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from pbx.sip.message import Request
 from tests.integration.harness import PBX, PBXTestCase, program
+from tests.integration.phone import Phone
 
 ELEMENT = "application/xcap-el+xml"
 LISTS = "application/resource-lists+xml"
@@ -125,3 +127,83 @@ class XCAPTests(PBXTestCase):
         self.assertEqual(alice.get(f"{index}/~~/a%5b"), 400)
         self.assertEqual(alice.ask("POST", index), 405)
         self.assertEqual((alice.get(index), alice.body.decode()), (200, FRIENDS))
+
+
+class WatcherTests(PBXTestCase):
+    """An XCAP client edits while watchers listen."""
+
+    INDEX = "pres-rules/users/sip:2002@pbx.test/index"
+    PIDF = (
+        '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:2002@pbx.test">'
+        '<tuple id="a"><status><basic>open</basic></status></tuple></presence>'
+    )
+
+    def subscribe(self, phone: Phone, uri: str, status: int, *headers: tuple[str, str]) -> None:
+        asked = phone.make("SUBSCRIBE", uri, headers=[("Event", "presence"), *headers])
+        phone.authenticated(asked)
+        phone.response(status)
+
+    def told(self, phone: Phone) -> tuple[str, bytes]:
+        """State and document of the next NOTIFY."""
+        notify: Request = phone.request("NOTIFY")
+        phone.respond(notify, 200)
+        return (notify.get("subscription-state") or "").partition(";expires")[0], notify.body
+
+    def test_rules(self) -> None:
+        """A new rule, another handling, the rule taken away: told at once, over UDP and WebSocket."""
+        pbx = self.pbx({"presence": {"force_active": False}}, users=["2001", "2002", "2003"])
+        bob = Curl(pbx, "2002", self.folder)
+        desk = self.phone(pbx, "2002")
+        asked = desk.make("PUBLISH", desk.aor, headers=[("Event", "presence")])
+        asked.set_body(self.PIDF.encode(), "application/pidf+xml")
+        desk.authenticated(asked)
+        desk.response(200)
+        alice, carol = self.phone(pbx, "2001"), self.phone(pbx, "2003", "ws")
+        for phone in (alice, carol):
+            self.subscribe(phone, "sip:2002@pbx.test", 202)
+            self.assertEqual(self.told(phone), ("pending", b""))
+        document = RULESET.format(
+            RULE.format("2001", "allow") + RULE.format("2003", "polite-block")
+        )
+        self.assertEqual(bob.put(self.INDEX, document, RULES), 201)
+        self.assertEqual(self.told(alice), ("active", self.PIDF.encode()))
+        state, body = self.told(carol)
+        self.assertEqual(state, "active")
+        self.assertIn(b"closed", body)
+        prefix = "?xmlns(cr=urn:ietf:params:xml:ns:common-policy)"
+        rule = f"{self.INDEX}/~~/cr:ruleset/cr:rule%5b@id=%22{{}}%22%5d"
+        handling = rule.format("2003") + f"/cr:actions/sub-handling{prefix}"
+        self.assertEqual(bob.put(handling, "<sub-handling>allow</sub-handling>", ELEMENT), 200)
+        self.assertEqual(self.told(carol), ("active", self.PIDF.encode()))
+        self.assertEqual(bob.ask("DELETE", rule.format("2003") + prefix), 200)
+        self.assertEqual(self.told(carol), ("pending", b""))
+        handling = rule.format("2001") + f"/cr:actions/sub-handling{prefix}"
+        self.assertEqual(bob.put(handling, "<sub-handling>block</sub-handling>", ELEMENT), 200)
+        self.assertEqual(self.told(alice), ("terminated;reason=rejected", b""))
+        self.assertEqual(bob.put(handling, "<sub-handling>maybe</sub-handling>", ELEMENT), 409)
+        self.subscribe(alice, "sip:2002@pbx.test", 403)
+        self.assertTrue(carol.silent(1.5), carol.history())
+
+    def test_list(self) -> None:
+        """A watcher of a list sees who is added to it."""
+        pbx = self.pbx(users=["2001", "2002"])
+        alice, client = self.phone(pbx, "2001", "tcp"), Curl(pbx, "2001", self.folder)
+        index = "rls-services/users/sip:2001@pbx.test/index"
+        document = (
+            '<rls-services xmlns="urn:ietf:params:xml:ns:rls-services"'
+            ' xmlns:rl="urn:ietf:params:xml:ns:resource-lists"><service uri="sip:team@pbx.test">'
+            '<list><rl:entry uri="sip:2002@pbx.test"/></list></service></rls-services>'
+        )
+        self.assertEqual(client.put(index, document, "application/rls-services+xml"), 201)
+        self.subscribe(alice, "sip:team@pbx.test", 421)
+        self.subscribe(alice, "sip:team@pbx.test", 200, ("Supported", "eventlist"))
+        _, body = self.told(alice)
+        self.assertIn(b'<resource uri="sip:2002@pbx.test">', body)
+        where = (
+            f"{index}/~~/rls-services/service/list/rl:entry%5b@uri=%22sip:2001@pbx.test%22%5d"
+            "?xmlns(rl=urn:ietf:params:xml:ns:resource-lists)"
+        )
+        self.assertEqual(client.put(where, '<rl:entry uri="sip:2001@pbx.test"/>', ELEMENT), 201)
+        _, body = self.told(alice)
+        self.assertIn(b'fullState="true"', body)
+        self.assertIn(b'<resource uri="sip:2001@pbx.test">', body)
