@@ -19,10 +19,13 @@ from pbx.config import ConfigError
 from pbx.events import Events
 from pbx.health import Health, overall
 from pbx.http.access import networks
+from pbx.http.api import About, Web
 from pbx.http.health import HealthPage
 from pbx.http.metrics import MetricsPage
+from pbx.http.settings import IceSettings, WebSettings
 from pbx.http.site import HTTPSettings, Site
 from pbx.http.upgrade import UpgradePage
+from pbx.http.visitors import Visitors
 from pbx.interfaces import (
     IAliases,
     IAuthenticator,
@@ -41,6 +44,7 @@ from pbx.interfaces import (
     IMessageSilo,
     IPresence,
     IRegistrar,
+    ISubscribers,
     ITimers,
     ITransactions,
     ITransportUser,
@@ -48,7 +52,7 @@ from pbx.interfaces import (
     IWebSite,
     IWire,
 )
-from pbx.lifecycle import Lifecycle, greet
+from pbx.lifecycle import Lifecycle, greet, web_addresses
 from pbx.management.commands import Commands
 from pbx.management.core import CoreCommands
 from pbx.management.trace import Tracer, TraceSettings
@@ -71,7 +75,7 @@ from pbx.services.accounting import (
     missed_columns,
 )
 from pbx.services.aliases import Aliases
-from pbx.services.authenticator import Authenticator, AuthenticatorSettings
+from pbx.services.authenticator import Authenticator, AuthenticatorSettings, Subscribers
 from pbx.services.call_metrics import CallMetrics
 from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
 from pbx.services.domains import Domains
@@ -115,7 +119,7 @@ from pbx.transaction.timers import Timers
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
-from pbx.transport.hosts import local_addresses, source_towards
+from pbx.transport.hosts import local_addresses, real_client, source_towards
 from pbx.transport.listeners import Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
@@ -128,6 +132,7 @@ PartT = TypeVar("PartT")
 WATCHED = (
     "subscriber",
     "uri",
+    "usr_preferences",
     "domain",
     "dbaliases",
     "load_balancer",
@@ -199,6 +204,7 @@ class Builder:
             self._services()
             self._media()
             self._management()
+            self._web_pages()
             for plugin in self._tables.plugins:
                 before = registry.parts()
                 plugin.provide(registry, self._reactor, self._tables.of_plugin(plugin.name))
@@ -308,6 +314,8 @@ class Builder:
         self._authenticator = self._add(Authenticator(auth, database, domains, events, reactor))
         registry.provide(IAuthenticator, self._authenticator)
         registry.provide(IHTTPLogin, self._authenticator)
+        people = Subscribers(auth, self._authenticator, database, domains, events)
+        registry.provide(ISubscribers, self._add(people))
         # Before the dialogs: it counts the calls that they restore.
         balancer = LoadBalancer(
             tables.of(LoadBalancerSettings),
@@ -436,6 +444,36 @@ class Builder:
         self._registry.provide(IManagement, self._commands)
         self._registry.provide(IFolder, Folder(self._base))
 
+    def _web_pages(self) -> None:
+        """The pages for users, and what they ask."""
+        tables, registry = self._tables, self._registry
+        web, websocket = tables.of(WebSettings), tables.of(WebSocketSettings)
+        trusted = websocket.trusted_proxies
+        domain = tables.of(SipSettings).domain
+        self._web = Web(
+            web,
+            tables.of(IceSettings),
+            Visitors(
+                lambda peer, forwarded: real_client(peer, forwarded, trusted),
+                trusted,
+                websocket.allowed_origins,
+            ),
+            About(web.name, domain, tables.of(MediaSettings).engine),
+            ISubscribers(registry),
+            IDomains(registry),
+            self._database,
+            self._base.joinpath,
+            self._web_addresses,
+            self._reactor,
+        )
+        self._parts.extend(self._web.parts)
+        self._site.put("api", self._web.api)
+        self._site.put("/", self._web.front)
+
+    def _web_addresses(self) -> Sequence[str]:
+        """Where browsers find the site: of this machine first, then of others."""
+        return web_addresses(self._site.listeners(), self._tables.of(SipSettings).advertise)
+
     # The proxy
 
     def _proxy(self, policy: ReloadablePolicy) -> None:
@@ -481,7 +519,14 @@ class Builder:
         known = self._authenticator.reload
 
         async def welcome() -> None:
-            await greet(self._database, domain, self._sip_listeners(), site, known)
+            await greet(
+                self._database,
+                domain,
+                self._sip_listeners(),
+                self._web_addresses(),
+                self._web.links.links,
+                known,
+            )
 
         service = Lifecycle(self._database, parts, welcome)
         return Appliance(service, tuple(parts))

@@ -15,6 +15,7 @@ from pbx.legs import LegKind, MediaLeg, MediaSession, MediaStatistics, Side
 from pbx.sip.address import Address
 from pbx.sip.message import Message, Request, Response
 from pbx.sip.uri import URI
+from pbx.subscriber import Subscriber
 from pbx.verdicts import Arrival, Reply, Target, Verdict
 
 if TYPE_CHECKING:
@@ -319,6 +320,24 @@ class IHTTPLogin(Interface):
         """``user@domain`` of who sent a request with these Authorization values, else what to
         answer: 401 with challenges for this domain, 400, or 500 without a database.
         """
+
+
+class ISubscribers(Interface):
+    """The people behind ``subscriber``, for web pages; a login is ``user`` or ``user@domain``."""
+
+    def log_in(login: str, password: str, peer: Address) -> Subscriber | None:
+        """The subscriber whose password that is. None publishes `AuthenticationFailed`; it takes
+        as long and looks the same for a user that there is not.
+        """
+
+    def find(login: str) -> Subscriber | None:
+        """The subscriber of that name."""
+
+    def search(domain: str, text: str, limit: int) -> Sequence[tuple[str, str]]:
+        """User and display name of those of a domain who have the text in either, by user."""
+
+    def name(user: str, domain: str) -> str:
+        """The display name of a user, "" when none is known."""
 
 
 class IRegistrar(Interface):

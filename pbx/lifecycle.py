@@ -13,9 +13,9 @@ from twisted.logger import Logger
 from pbx.config import ConfigError
 from pbx.ctl.users import User, add, generated_password
 from pbx.errors import DatabaseError
-from pbx.http.site import Site
 from pbx.interfaces import IDatabase, IStartable
 from pbx.sip.address import Address
+from pbx.sip.uri import join_host_port
 from pbx.storage.layout import SchemaMismatch
 from pbx.transport.hosts import is_wildcard, local_addresses
 from pbx.transport.listeners import ListenFailed
@@ -92,10 +92,14 @@ async def greet(
     database: IDatabase,
     domain: str,
     listeners: Sequence[Address],
-    site: Site,
+    web: Sequence[str],
+    links: Callable[[str, str], Awaitable[Sequence[str]]],
     reload_accounts: Callable[[], Awaitable[None]],
 ) -> None:
-    """Where phones and browsers find us; on an empty database three extensions, shown this once."""
+    """Where phones and browsers find us; on an empty database three extensions, shown this once.
+
+    ``web`` are the addresses of the site, ``links`` makes such that log a user in.
+    """
     lines: list[str] = []
     users = await database.query("SELECT COUNT(*) FROM subscriber")
     if not users[0][0]:
@@ -107,8 +111,13 @@ async def greet(
         await reload_accounts()
         lines.append("The passwords are not shown again; pbxctl user password sets new ones.")
         lines.append(f"Phones register at {', '.join(_reachable(listeners))}")
-    if url := site.url():
-        lines.append(f"Web address: {url}")
+        if web:
+            lines.append("Open one of these links to talk; each logs a browser in once, within an")
+            lines.append("hour (pbxctl user link makes another):")
+            for name in FIRST_EXTENSIONS:
+                lines.append(f"  {name}  {(await links(name, domain))[0]}")
+    if web:
+        lines.append(f"Web address: {', '.join(web)}")
     if lines:
         # Not through sys.stderr: that is the log, and passwords do not belong there.
         print("\n".join(lines), file=sys.__stderr__, flush=True)
@@ -125,3 +134,33 @@ def _reachable(listeners: Sequence[Address]) -> Sequence[str]:
             hosts = [host for host in own if (":" in host) is six and host != "::1"] or [at.host]
         found.extend(at._replace(host=host).socket for host in hosts)
     return found
+
+
+def web_addresses(listeners: Sequence[Address], advertised: str) -> Sequence[str]:
+    """Addresses of the web site for browsers: one of this machine first, then those of others.
+
+    A browser gives the microphone to a page of this machine, or that came by https.
+    """
+    own = sorted(
+        address for address in local_addresses() if not address.startswith(("127.", "::1", "fe80:"))
+    )
+    near: list[str] = []
+    far: dict[str, list[str]] = {"https": [], "http": []}
+    for at in sorted(listeners, key=lambda found: found.transport):
+        scheme = "https" if at.transport == "TLS" else "http"
+        hosts = [at.host]
+        if is_wildcard(at.host):
+            six = ":" in at.host
+            hosts = ["::1" if six else "127.0.0.1"]
+            hosts += [advertised] if advertised else [h for h in own if (":" in h) is six]
+        for host in hosts:
+            url = f"{scheme}://{join_host_port(host, at.port)}/"
+            if _is_loopback(host):
+                near.append(url)
+            else:
+                far[scheme].append(url)
+    return [*near[:1], *(far["https"] or far["http"])]
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "::1" or host.startswith("127.")

@@ -11,6 +11,7 @@ from twisted.plugin import getPlugins
 
 import plugins
 from pbx.config import ConfigError, settings, suggestion
+from pbx.http.settings import IceSettings, WebSettings
 from pbx.http.site import HTTPSettings
 from pbx.interfaces import IPBXPlugin
 from pbx.management.trace import TraceSettings
@@ -78,6 +79,8 @@ SETTINGS: dict[str, type] = {
     "storage": StorageSettings,
     "routing": RoutingSettings,
     "http": HTTPSettings,
+    "web": WebSettings,
+    "ice": IceSettings,
     "plugins": PluginsSettings,
     "management": ManagementSettings,
     "trace": TraceSettings,

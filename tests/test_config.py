@@ -19,7 +19,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 FILES = ("pbx.toml", "freeswitch-cluster.toml")
 OPTIONAL = re.compile(r"^# (?=[a-z0-9_]+ = )", re.MULTILINE)
 #: Optional lines that show an example, because the default is to have none.
-EXAMPLES = {("tls", "certificate"), ("tls", "private_key")}
+EXAMPLES = {
+    *(("tls", key) for key in ("certificate", "private_key")),
+    *(("ice", key) for key in ("stun", "turn", "secret_file")),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

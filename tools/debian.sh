@@ -8,6 +8,7 @@ run:npm:npm
 test:npm:npm
 test:chromium:chromium
 test:curl:curl
+test:turnserver:coturn
 test:ip:iproute2
 test:nft:nftables
 test:rtpengine:rtpengine-daemon

@@ -10,6 +10,7 @@ import argparse
 import getpass
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -68,6 +69,11 @@ def parser() -> argparse.ArgumentParser:
     user = commands.add_parser("user", help="extensions and their passwords")
     actions = user.add_subparsers(dest="action", required=True, metavar="ACTION")
     _json_too(actions.add_parser("list", help="all users"))
+    link = _json_too(actions.add_parser("link", help="a web address that logs a browser in once"))
+    link.add_argument("user", metavar="USER[@DOMAIN]")
+    named = _json_too(actions.add_parser("name", help="what people call a user"))
+    named.add_argument("user", metavar="USER[@DOMAIN]")
+    named.add_argument("name", metavar="NAME", help='"" for none')
     for name, text in (
         ("add", "a new user; the password is made up and printed once, unless given"),
         ("password", "a new password; the old one is refused within seconds"),
@@ -75,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     ):
         action = _json_too(actions.add_parser(name, help=text, description=text))
         action.add_argument("user", metavar="USER[@DOMAIN]")
+        if name == "add":
+            action.add_argument("--name", default="", help="what people call the user")
         if name != "remove":
             given = action.add_mutually_exclusive_group()
             given.add_argument("--ask", action="store_true", help="ask for the password")
@@ -139,20 +147,29 @@ def parameters(values: Sequence[str]) -> dict[str, object] | list[object]:
 def user_command(options: argparse.Namespace, setup: Setup) -> str:
     """``pbxctl user ...``: what to print."""
     if options.action == "list":
-        found = with_database(setup.database, users.listed)
+        found, names = with_database(setup.database, users.listed_with_names)
         if options.json:
-            return as_json([{"username": u.username, "domain": u.domain} for u in found])
-        rows = [(u.username, u.domain) for u in found]
-        return table(("USER", "DOMAIN"), rows, "no users")
+            return as_json([users.shown(u, names.get(u, "")) for u in found])
+        rows = [(u.username, u.domain, names.get(u, "")) for u in found]
+        return table(("USER", "DOMAIN", "NAME"), rows, "no users")
     user = users.parse_user(options.user, setup.domain)
+    if options.action == "link":
+        link = client.call(setup.socket, "web_link", {"user": user.aor})
+        return as_json(link) if options.json else show.link(link)
+    if options.action == "name":
+        with_database(setup.database, partial(users.set_name, user=user, name=options.name))
+        return as_json(users.shown(user, options.name)) if options.json else f"{user.aor}: done"
     if options.action == "remove":
         with_database(setup.database, lambda database: users.remove(database, user))
         forget_phones(setup.socket, user)
         answer: dict[str, object] = {"username": user.username, "domain": user.domain}
         return as_json(answer) if options.json else f"{user.aor} is removed"
     password, made_up = chosen_password(options)
-    work = users.add if options.action == "add" else users.change_password
-    with_database(setup.database, lambda database: work(database, user, password))
+    if options.action == "add":
+        work = partial(users.add, user=user, password=password, name=options.name)
+    else:
+        work = partial(users.change_password, user=user, password=password)
+    with_database(setup.database, work)
     answer = {"username": user.username, "domain": user.domain}
     if made_up:
         answer["password"] = password

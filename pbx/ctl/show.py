@@ -86,6 +86,12 @@ def balancer(found: Mapping[str, Any]) -> str:
     return table(titles, rows, "no nodes: calls go from phone to phone")
 
 
+def link(found: Mapping[str, Any]) -> str:
+    """``pbxctl user link``: an address per line."""
+    lines = [f"logs in as {found['user']} once, within {duration(found['expires'])}:"]
+    return "\n".join([*lines, *(f"  {address}" for address in found["links"])])
+
+
 def anything(found: object) -> str:
     """Text as it is, the rest as JSON."""
     return printable(found) if isinstance(found, str) else as_json(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pbx.interfaces import IDatabase
@@ -12,6 +12,8 @@ from pbx.interfaces import IDatabase
 #: No characters that look alike.
 ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 PASSWORD_LENGTH = 16
+#: Attribute of ``usr_preferences``, as ``[auth] name_attribute`` has it by default.
+NAME = "display_name"
 
 
 class UserError(Exception):
@@ -57,7 +59,7 @@ def hashes(user: User, password: str) -> tuple[str, str, str]:
     )
 
 
-async def add(database: IDatabase, user: User, password: str) -> None:
+async def add(database: IDatabase, user: User, password: str, name: str = "") -> None:
     """A new subscriber. Raises UserError when there is one of that name, DatabaseError."""
     check_password(password)
     if await exists(database, user):
@@ -67,6 +69,26 @@ async def add(database: IDatabase, user: User, password: str) -> None:
         " VALUES (?, ?, ?, ?, ?, ?)",
         (user.username, user.domain, password, *hashes(user, password)),
     )
+    if name:
+        await set_name(database, user, name)
+
+
+async def set_name(database: IDatabase, user: User, name: str) -> None:
+    """What the user is called, "" for nothing but the number. Raises UserError, DatabaseError."""
+    name = " ".join(name.split())
+    if len(name) > 128 or not name.isprintable():
+        raise UserError("a name has up to 128 printable characters")
+    if not await exists(database, user):
+        raise UserError(f"there is no user {user.aor}")
+    key = (user.username, user.domain, NAME)
+    where = "username = ? AND domain = ? AND attribute = ?"
+    await database.execute(f"DELETE FROM usr_preferences WHERE {where}", key)
+    if name:
+        await database.execute(
+            "INSERT INTO usr_preferences (username, domain, attribute, type, value)"
+            " VALUES (?, ?, ?, 2, ?)",
+            (*key, name),
+        )
 
 
 async def change_password(database: IDatabase, user: User, password: str) -> None:
@@ -87,13 +109,29 @@ async def remove(database: IDatabase, user: User) -> None:
     sql = "DELETE FROM subscriber WHERE username = ? AND domain = ?"
     if not await database.execute(sql, key):
         raise UserError(f"there is no user {user.aor}")
-    await database.execute("DELETE FROM location WHERE username = ? AND domain = ?", key)
+    for table in ("location", "usr_preferences"):
+        await database.execute(f"DELETE FROM {table} WHERE username = ? AND domain = ?", key)
 
 
 async def listed(database: IDatabase) -> Sequence[User]:
     """All of them, by domain and name."""
     rows = await database.query("SELECT username, domain FROM subscriber ORDER BY domain, username")
     return [User(*row) for row in rows]
+
+
+async def listed_with_names(database: IDatabase) -> tuple[Sequence[User], Mapping[User, str]]:
+    """All of them, and what people call those who have a name."""
+    rows = await database.query(
+        "SELECT username, domain, value FROM usr_preferences WHERE attribute = ?", (NAME,)
+    )
+    names = {User(str(user), str(domain)): str(name) for user, domain, name in rows}
+    return await listed(database), names
+
+
+def shown(user: User, name: str) -> Mapping[str, str]:
+    """For programs."""
+    found = {"username": user.username, "domain": user.domain}
+    return {**found, "name": name} if name else found
 
 
 async def exists(database: IDatabase, user: User) -> bool:

@@ -76,11 +76,12 @@ class Root(resource.Resource):
 
     def getChild(self, path: bytes, request: Request) -> resource.IResource:
         """A file of the front page."""
-        found: resource.IResource = (
-            super().getChild(path, request)
-            if self.front is None
-            else self.front.getChildWithDefault(path, request)
-        )
+        front = self.front
+        found: resource.IResource
+        if front is None:
+            found = super().getChild(path, request)
+        else:
+            found = front if front.isLeaf else front.getChildWithDefault(path, request)
         return found
 
 

@@ -64,6 +64,22 @@ class UsersTests(SynchronousTestCase):
             ),
         )
 
+    def test_display_name(self) -> None:
+        """In usr_preferences, where OpenSIPS keeps what it knows of users; gone with the user."""
+        self.do(users.add(self.database, ALICE, "s3cret", "Alice  Liddell"))
+        self.assertEqual(
+            self.do(users.listed_with_names(self.database))[1], {ALICE: "Alice Liddell"}
+        )
+        self.do(users.set_name(self.database, ALICE, "Al"))
+        self.assertEqual(self.do(users.listed_with_names(self.database))[1], {ALICE: "Al"})
+        self.do(users.set_name(self.database, ALICE, ""))
+        self.assertEqual(self.do(users.listed_with_names(self.database))[1], {})
+        self.refused(users.set_name(self.database, User("bob", "pbx.test"), "Bob"))
+        self.refused(users.set_name(self.database, ALICE, "A\x1b"))
+        self.do(users.set_name(self.database, ALICE, "Al"))
+        self.do(users.remove(self.database, ALICE))
+        self.assertEqual(self.do(self.database.query("SELECT 1 FROM usr_preferences")), [])
+
     def test_no_second_of_a_name(self) -> None:
         self.do(users.add(self.database, ALICE, "one"))
         self.assertIn("exists already", self.refused(users.add(self.database, ALICE, "two")))

@@ -18,6 +18,7 @@ from tests.integration.harness import (
     until,
 )
 from tests.integration.phone import Datagrams, Phone
+from tests.integration.web import Browser
 
 TWISTD = [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "pbx"]
 POLICY = """\
@@ -71,12 +72,24 @@ class ShippedConfigurationTests(PBXTestCase):
         phones[2].answer(phones[2].request("INVITE"))
         phones[0].called(invite, phones[0].response(200))
         phones[2].request("ACK")
+        self.log_in_by_links(process.text())
         self.assertEqual(process.stop(), 0)
         second = self.start(2)
         self.assertNotIn("password", second.text())
+        self.assertNotIn("#login=", second.text())
         for _, password in found:
             self.assertNotIn(password, second.text())
         self.assertEqual(second.stop(), 0)
+
+    def log_in_by_links(self, text: str) -> None:
+        """One for each extension; each works once."""
+        links = re.findall(r"(100[123])  http://127\.0\.0\.1:(\d+)/(#login=\S+)", text)
+        self.assertEqual([name for name, _, _ in links], ["1001", "1002", "1003"])
+        for name, port, link in links:
+            browser = Browser(int(port))
+            self.assertEqual(browser.redeem(link)["user"], name)
+            self.assertEqual(browser.redeem(link), (401, "token_used"))
+            self.assertEqual(browser.get("/api/me")["user"], name)
 
 
 class FaultTests(PBXTestCase):

@@ -176,6 +176,15 @@ class ChallengeTests(AuthenticatorTestCase):
         found = challenges(self.check(self.message(), Address("WSS", "192.0.2.9", 40000)))
         self.assertEqual([one["algorithm"] for one in found], ["SHA-256"])
 
+    def test_what_browsers_are_offered_is_a_setting(self) -> None:
+        """In its own order, and only what the table has secrets for."""
+        self.use(browser_algorithms=["MD5", "SHA-256"])
+        browser = Address("WS", "192.0.2.9", 40000)
+        found = challenges(self.check(self.message(), browser))
+        self.assertEqual([one["algorithm"] for one in found], ["MD5", "SHA-256"])
+        found = challenges(self.check(self.message()))
+        self.assertEqual([one["algorithm"] for one in found], ["SHA-256", "MD5"])
+
     def test_as_the_seed(self) -> None:
         """Spec 15, 1: without qop and algorithm (the no_qop switch of O19)."""
         self.use(algorithms=["MD5"], qop="")
@@ -612,6 +621,7 @@ class SettingsTests(SynchronousTestCase):
         tables: list[dict[str, Any]] = [
             {"algorithms": ["SHA-1"]},
             {"algorithms": []},
+            {"browser_algorithms": ["SHA-1"]},
             {"qop": "1"},
             {"password_column": "password; DROP TABLE subscriber"},
         ]

@@ -21,6 +21,7 @@ CDR_COLUMNS = (
     *("did", "correlation", "main", "call_id", "from_tag", "to_tag", "caller", "caller_name"),
     *("callee", "caller_address", "callee_address", "start_time", "answer_time", "end_time"),
     *("started", "answered", "ended", "disposition", "ended_by", "sip_code", "sip_reason"),
+    *("caller_domain", "callee_domain"),
 )
 
 Source = Callable[[IDialog | None, TransactionCompleted | None], str]

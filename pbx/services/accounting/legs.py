@@ -103,7 +103,7 @@ class Legs:
         if theirs.callee is not None:
             return theirs.callee.host == ours.caller.host
         # Not answered yet. Nodes put their own address into From, phones the domain.
-        return _host_of(ours.from_uri) == ours.caller.host
+        return host_of(ours.from_uri) == ours.caller.host
 
     def ended(self, dialog: IDialog) -> Leg:
         """The leg of a dialog that has just ended; forgotten a while later."""
@@ -131,7 +131,8 @@ class Legs:
                 del self._by_users[leg.users]
 
 
-def _host_of(uri: str) -> str:
+def host_of(uri: str) -> str:
+    """The host of a URI in text, without port and brackets."""
     host = uri.partition(":")[2].rpartition("@")[2].partition(";")[0].partition("?")[0]
     if host[:1] == "[":
         return host[1:].partition("]")[0]

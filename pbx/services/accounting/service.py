@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IReactorTime
 from pbx.events import CallEnded, CallFailed, CallRestored, CallStarted, TransactionCompleted
 from pbx.interfaces import IEvents, IWriteBehind
 from pbx.services.accounting.columns import AccountingSettings, DateFormat, source, user_of
-from pbx.services.accounting.legs import Leg, Legs
+from pbx.services.accounting.legs import Leg, Legs, host_of
 
 _BUSY = frozenset((486, 600, 603))
 _MISSED = frozenset((408, 480, 487))
@@ -127,6 +127,8 @@ class Accounting:
             dialog.ended_by,
             dialog.sip_code,
             dialog.sip_reason[:255],
+            host_of(dialog.from_uri)[:64].lower(),
+            host_of(dialog.to_uri)[:64].lower(),
         )
         self._cdr.put((dialog.did,), row)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -83,6 +83,10 @@ class Accounts:
     def find(self, user: str, domain: str) -> Account | None:
         """The account of a user."""
         return self._by_name.get(f"{user}@{domain}" if self._settings.use_domain else user)
+
+    def all(self) -> Mapping[str, Account]:
+        """Every account; another mapping after a change."""
+        return self._by_name
 
     def may_be(self, user: str, domain: str, identity: str) -> bool:
         """Whether a login may call itself so: its own name, or what the ``uri`` table says."""

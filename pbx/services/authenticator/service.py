@@ -59,9 +59,9 @@ class Authenticator:
         self._domains = domains
         self._events = events
         self._clock = clock
-        self._accounts = Accounts(settings, database, clock)
+        self.accounts = Accounts(settings, database, clock)
         self._nonces = self._made_nonces(secrets.token_bytes(32))
-        self._nobody = secrets.token_hex(32)
+        self.nobody = secrets.token_hex(32)
         self._retry: IDelayedCall | None = None
         self.checked = self.challenged = self.rejected = self.stale = 0
         events.subscribe(TableChanged, self._table_changed)
@@ -75,7 +75,7 @@ class Authenticator:
     async def start(self) -> None:
         """Read the subscribers, and the key that keeps nonces good over a restart."""
         await self._read_key()
-        await self._accounts.read()
+        await self.accounts.read()
 
     async def _read_key(self) -> None:
         rows = await self._database.query("SELECT value FROM pbx_state WHERE name = ?", (_STATE,))
@@ -98,7 +98,7 @@ class Authenticator:
 
     async def reload(self) -> None:
         """Read the subscribers again."""
-        await self._accounts.read()
+        await self.accounts.read()
 
     def _table_changed(self, event: TableChanged) -> None:
         if event.table == "subscriber" or event.table == "uri":
@@ -117,7 +117,7 @@ class Authenticator:
 
     def knows(self, uri: URI) -> bool:
         """Whether there is such a subscriber."""
-        return self._accounts.find(uri.user, self._domains.canonical(uri.host)) is not None
+        return self.accounts.find(uri.user, self._domains.canonical(uri.host)) is not None
 
     def is_own_realm(self, realm: str) -> bool:
         """Whether credentials for this realm are meant for us and not to be passed on."""
@@ -144,7 +144,7 @@ class Authenticator:
         if refusal:
             return refusal
         assert account is not None
-        if not self._accounts.may_be(account.username, account.domain, identity.user):
+        if not self.accounts.may_be(account.username, account.domain, identity.user):
             self._failed(credentials, arrival.peer, "another user's name")
             return FORBIDDEN
         if account.domain != domain and self._settings.use_domain:
@@ -181,7 +181,7 @@ class Authenticator:
     def _account(self, credentials: Credentials, domain: str) -> Account | None:
         self.checked += 1
         user, at, user_domain = credentials.username.partition("@")
-        return self._accounts.find(user, user_domain.lower() if at else domain)
+        return self.accounts.find(user, user_domain.lower() if at else domain)
 
     def _refused(
         self,
@@ -198,7 +198,7 @@ class Authenticator:
             return self._challenge(peer, realm, register)
         ha1 = account.ha1(credentials.base, credentials.username, realm) if account else ""
         # As much work for users that there are not.
-        right = credentials.proves(ha1 or self._nobody, method, body)
+        right = credentials.proves(ha1 or self.nobody, method, body)
         if account is None or not ha1 or not right:
             if account is None and not self._database.available:
                 return NO_DATABASE
@@ -231,7 +231,7 @@ class Authenticator:
                 continue
             if credentials is None or credentials.realm != realm:
                 continue
-            if credentials.base in self._accounts.offered:
+            if credentials.base in self.accounts.offered:
                 return credentials
             found = found or credentials
         if found is None and malformed is not None:
@@ -243,9 +243,10 @@ class Authenticator:
     ) -> Reply:
         self.challenged += 1
         name = "WWW-Authenticate" if register else "Proxy-Authenticate"
-        offered = self._accounts.offered
-        if peer.transport in _BROWSERS and "MD5" in offered:
-            offered = ("MD5",)
+        offered = self.accounts.offered
+        if peer.transport in _BROWSERS:
+            can = [name for name in self._settings.browser_algorithms if name in offered]
+            offered = can or offered
         nonce = self._nonces.issue(self._clock.seconds())
         qop = self._settings.qop
         headers = tuple(
@@ -255,11 +256,13 @@ class Authenticator:
         return Reply(401 if register else 407, "", headers)
 
     def _failed(self, credentials: Credentials, peer: Address, reason: str) -> None:
+        self.failed(peer, credentials.username, credentials.realm, reason)
+
+    def failed(self, peer: Address, username: str, realm: str, reason: str) -> None:
+        """Count wrong credentials, however they came."""
         self.rejected += 1
         if self._events.wanted(AuthenticationFailed):
-            self._events.publish(
-                AuthenticationFailed(peer, credentials.username, credentials.realm, reason)
-            )
+            self._events.publish(AuthenticationFailed(peer, username, realm, reason))
 
     # Management
 
@@ -278,12 +281,12 @@ class Authenticator:
     def _knows_command(self, aor: object) -> bool:
         """Whether this user, as user@domain, can log in."""
         user, _, domain = str(aor).rpartition("@")
-        return self._accounts.find(user, self._domains.canonical(domain)) is not None
+        return self.accounts.find(user, self._domains.canonical(domain)) is not None
 
     def statistics(self) -> Mapping[str, int]:
         """Counters and gauges."""
         return {
-            "auth:subscribers": len(self._accounts),
+            "auth:subscribers": len(self.accounts),
             "auth:checked": self.checked,
             "auth:challenged": self.challenged,
             "auth:rejected": self.rejected,

@@ -13,9 +13,10 @@ class AuthenticatorSettings:
 
     algorithms: tuple[str, ...] = ("SHA-256", "MD5")
     """What is offered and accepted, in this order: SHA-512-256, SHA-256, MD5. One that some
-    subscriber lacks both the password and the hash for is left out, except the last. Browsers
-    are offered nothing but MD5 when it is among them, for they know nothing else and give up
-    when they see another first."""
+    subscriber lacks both the password and the hash for is left out, except the last."""
+    browser_algorithms: tuple[str, ...] = ("MD5",)
+    """Which of them browsers are offered, in this order: they know nothing but MD5 and give up
+    when they see another first. Without any in common they are offered all."""
     qop: str = "auth"
     """Quality of protection that is offered; "" for challenges as before RFC 2617."""
     nonce_expire: int = 30
@@ -31,14 +32,19 @@ class AuthenticatorSettings:
     """Column of ``subscriber``."""
     use_domain: bool = True
     """Users are known by user and domain; otherwise by the user part alone."""
+    name_attribute: str = "display_name"
+    """Attribute of ``usr_preferences`` that holds the display name of a user."""
     use_uri_table: bool = False
     """Let the ``uri`` table say which further user parts a login may put into From and To."""
 
     def __post_init__(self) -> None:
         """Reject what cannot work."""
-        unknown = [name for name in self.algorithms if name not in HASHES]
-        if unknown or not self.algorithms:
-            raise ValueError(f"algorithms: expected some of {', '.join(HASHES)}")
+        for key, names in (
+            ("algorithms", self.algorithms),
+            ("browser_algorithms", self.browser_algorithms),
+        ):
+            if not names or any(name not in HASHES for name in names):
+                raise ValueError(f"{key}: expected some of {', '.join(HASHES)}")
         if self.qop not in ("", "auth", "auth,auth-int"):
             raise ValueError('qop: expected "", "auth" or "auth,auth-int"')
         if not self.password_column.replace("_", "").isalnum():

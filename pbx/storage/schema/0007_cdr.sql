@@ -24,7 +24,9 @@ CREATE TABLE pbx_cdr (
     disposition varchar(16) NOT NULL DEFAULT '',
     ended_by varchar(16) NOT NULL DEFAULT '',
     sip_code integer NOT NULL DEFAULT 0,
-    sip_reason varchar(255) NOT NULL DEFAULT ''
+    sip_reason varchar(255) NOT NULL DEFAULT '',
+    caller_domain varchar(64) NOT NULL DEFAULT '',
+    callee_domain varchar(64) NOT NULL DEFAULT ''
 );
 CREATE INDEX pbx_cdr_correlation_idx ON pbx_cdr (correlation);
 CREATE INDEX pbx_cdr_started_idx ON pbx_cdr (started);

@@ -1,0 +1,99 @@
+"""``/api``: what the web phone asks the PBX. The pages are put together here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from pbx import __version__
+from pbx.http.answers import Handler, JSONPage, NothingPage
+from pbx.http.attempts import Attempts
+from pbx.http.ice import IceServers
+from pbx.http.links import LoginLinks
+from pbx.http.login import Gate
+from pbx.http.phonebook import Phonebook
+from pbx.http.sessions import Sessions
+from pbx.http.settings import IceSettings, WebSettings
+from pbx.http.static import BUILT, Pages
+from pbx.http.visitors import Visitors
+from pbx.interfaces import IDatabase, IDomains, IStatistics, ISubscribers
+
+
+class About:
+    """What every visitor may know."""
+
+    def __init__(self, name: str, domain: str, engine: str) -> None:
+        self._about = {
+            "name": name or domain,
+            "domain": domain,
+            "version": __version__,
+            "sip": "/sip",
+            "engine": engine,
+        }
+
+    async def site(self, request: Request) -> object:
+        """Name and domain, and where SIP is spoken."""
+        return self._about
+
+
+@implementer(IStatistics)
+class LoginCounts:
+    """Counters of log-ins for the statistics."""
+
+    def __init__(self, gate: Gate, attempts: Attempts) -> None:
+        self._gate = gate
+        self._attempts = attempts
+
+    def statistics(self) -> Mapping[str, int]:
+        """Group ``web``."""
+        return {
+            "web:logins": self._gate.logins,
+            "web:failed_logins": self._attempts.failed,
+            "web:refused_logins": self._attempts.refused,
+            "web:failing_sources_used": len(self._attempts),
+        }
+
+
+class Web:
+    """Everything at ``/`` and ``/api``. Its ``parts`` start with the PBX, before the site listens.
+
+    ``urls`` tells where browsers find the site, ``located`` where a file of the settings is.
+    """
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        ice: IceSettings,
+        visitors: Visitors,
+        about: About,
+        subscribers: ISubscribers,
+        domains: IDomains,
+        database: IDatabase,
+        located: Callable[[Path], Path],
+        urls: Callable[[], Sequence[str]],
+        clock: IReactorTime,
+    ) -> None:
+        sessions = Sessions(settings, database, subscribers, clock)
+        self.links = LoginLinks(settings, database, subscribers, urls, clock)
+        attempts = Attempts(settings, clock)
+        gate = Gate(settings, visitors, subscribers, sessions, self.links, attempts)
+        phonebook = Phonebook(gate, subscribers, database, domains)
+        servers = IceServers(ice, located, gate, clock)
+        self.front = Pages(BUILT if settings.pages == Path() else located(settings.pages))
+        self.parts = (sessions, self.links, attempts, LoginCounts(gate, attempts), self.front)
+        self.api = NothingPage(visitors)
+        pages: dict[str, dict[str, Handler]] = {
+            "site": {"GET": about.site},
+            "login": {"POST": gate.log_in},
+            "logout": {"POST": gate.log_out},
+            "me": {"GET": gate.me},
+            "ice": {"GET": servers.list},
+            "directory": {"GET": phonebook.directory},
+            "history": {"GET": phonebook.history},
+        }
+        for name, handlers in pages.items():
+            self.api.putChild(name.encode(), JSONPage(visitors, **handlers))
