@@ -150,7 +150,7 @@ class Policy:
         self, uri: URI, arrival: Arrival, request: Request, failed: Response | None = None
     ) -> Verdict:
         """The least loaded node, the next one when a node itself failed; 503 when that was all."""
-        node = self.balancer.acquire(arrival, INTERNAL, RESOURCE)
+        node = await self.balancer.reserve(arrival, INTERNAL, RESOURCE)
         if node is None:
             return BUSY_NODES
         target = Target(uri, next_hop=node, headers=(("X-PBX-Call", arrival.call),))

@@ -45,6 +45,7 @@ from pbx.interfaces import (
     IPresence,
     IRegistrar,
     ISubscribers,
+    ITally,
     ITimers,
     ITransactions,
     ITransportUser,
@@ -77,6 +78,7 @@ from pbx.services.accounting import (
 from pbx.services.aliases import Aliases
 from pbx.services.authenticator import Authenticator, AuthenticatorSettings, Subscribers
 from pbx.services.call_metrics import CallMetrics
+from pbx.services.cluster import Cluster, ClusterSettings
 from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
 from pbx.services.domains import Domains
 from pbx.services.load_balancer import LoadBalancer, LoadBalancerSettings
@@ -104,7 +106,7 @@ from pbx.services.xcap import (
     XCAPSettings,
 )
 from pbx.sip.address import Address
-from pbx.storage.open import open_cache, open_database
+from pbx.storage.open import open_bus, open_cache, open_database
 from pbx.storage.watcher import TableWatcher
 from pbx.storage.write_behind import WriteBehind
 from pbx.tables import (
@@ -301,7 +303,33 @@ class Builder:
 
     # Services
 
+    def _join(self) -> None:
+        """The other nodes on the same database, when there are any."""
+        self._cluster: Cluster | None = None
+        self._tally: ITally | None = None
+        settings = self._tables.of(ClusterSettings)
+        if not settings.node:
+            return
+        storage = self._tables.of(StorageSettings)
+        try:
+            bus = open_bus(storage.cache, storage.database, self._database, self._reactor)
+        except ValueError as error:
+            raise ConfigError(f"[cluster] {error}") from None
+        self._tally = bus
+        self._cluster = self._add(
+            Cluster(
+                settings,
+                bus,
+                self._database,
+                self._flows,
+                self._events,
+                self._reactor,
+                local_addresses,
+            )
+        )
+
     def _services(self) -> None:
+        self._join()
         tables, events, reactor, wheel = self._tables, self._events, self._reactor, self._wheel
         registry, database, flows = self._registry, self._database, self._flows
         domains = self._add(
@@ -325,6 +353,8 @@ class Builder:
             events,
             reactor,
             wheel,
+            self._cluster,
+            self._tally,
         )
         registry.provide(ILoadBalancer, self._add(balancer))
         accounting = tables.of(AccountingSettings)
@@ -347,6 +377,7 @@ class Builder:
             events,
             reactor,
             wheel,
+            self._cluster,
         )
         registry.provide(IDialogs, self._add(self._dialogs))
         self._add(CallMetrics(events, reactor))
@@ -360,6 +391,7 @@ class Builder:
             events,
             reactor,
             wheel,
+            self._cluster,
         )
         registry.provide(IRegistrar, self._add(registrar))
         msilo = tables.of(MessageSiloSettings)
@@ -488,7 +520,7 @@ class Builder:
             settings=proxy,
             replier=Replier(proxy.server_header),
         )
-        self._layer.deliver_to(self._add(ProxyCore(relayer, policy)))
+        self._layer.deliver_to(self._add(ProxyCore(relayer, policy, self._cluster)))
         self._listeners.deliver_to(self._layer)
 
     # Management and start

@@ -17,7 +17,7 @@ from pbx.interfaces import IEvents
 from pbx.sip.address import Address
 
 if TYPE_CHECKING:
-    from pbx.interfaces import IDialog, IFlow
+    from pbx.interfaces import IDialog, IFlow, INode
     from pbx.sip.message import Request, Response
 
 EventT = TypeVar("EventT")
@@ -205,3 +205,16 @@ class MessagesWaiting:
 
     aor: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """Another node of the cluster came or went (cluster)."""
+
+    node: INode
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewsLost:
+    """What other nodes said may have been missed (cluster): look into the database."""

@@ -447,6 +447,13 @@ class ILoadBalancer(Interface):
     def has_destinations(group: int) -> bool:
         """Whether the group has any row: False means to do without."""
 
+    def reserve(
+        arrival: Arrival, group: int, resources: str, flags: str = "ns"
+    ) -> Awaitable[URI | None]:
+        """The same, agreed with the other nodes of a cluster: together they stay within the
+        capacities, unless the flags hold n. Waits for nobody when the PBX is alone.
+        """
+
     def disable(uri: URI, reason: str) -> None:
         """A destination failed us: no calls until a probe succeeds (probe_mode 0: not at all)."""
 
@@ -692,6 +699,9 @@ class IWriteBehind(Interface):
     def delete(key: tuple[object, ...]) -> None:
         """The row is gone."""
 
+    def forget(key: tuple[object, ...]) -> None:
+        """A change that waits is not to be written: another node writes the row."""
+
     def stop() -> Awaitable[None]:
         """Flush what waits, for a limited time, and end."""
 
@@ -710,6 +720,89 @@ class ICache(Interface):
 
     def get(key: str) -> Awaitable[str | None]:
         """None when absent or out of reach."""
+
+
+class IBus(Interface):
+    """Short texts that every node of a cluster hears, the sender too. Some may get lost."""
+
+    url: str = Attribute("As configured, without password.")
+    connected: bool = Attribute("Texts are passed on just now, as far as we know.")
+    trouble: str = Attribute("Why they are not, '' when they are.")
+    limit: int = Attribute("Most bytes of one text.")
+
+    def start() -> Awaitable[None]:
+        """Begin to connect; nobody waits for it."""
+
+    def stop() -> Awaitable[None]:
+        """No further text is passed on."""
+
+    def deliver_to(received: Callable[[str], None]) -> None:
+        """Who hears what the nodes say."""
+
+    def publish(text: str) -> None:
+        """Say it to all nodes; lost while there is no connection."""
+
+    def reconnect() -> None:
+        """Nothing is heard although it should be: try a new connection."""
+
+
+class ITally(Interface):
+    """Numbers that the nodes of a cluster agree upon, one for each node and name under a key."""
+
+    def put(key: str, node: str, numbers: Mapping[str, int]) -> None:
+        """These are the node's numbers now; failures are counted."""
+
+    def take(
+        key: str, node: str, numbers: Mapping[str, int], limits: Mapping[str, int]
+    ) -> Awaitable[Mapping[str, int] | None]:
+        """The same if the sum of all nodes stays within each limit: an empty mapping. Otherwise
+        the sums of the other nodes. None when nobody answered in time.
+        """
+
+    def forget(key: str, node: str) -> None:
+        """The node counts no more."""
+
+
+# Cluster
+
+
+class INode(Interface):
+    """Another PBX on the same database."""
+
+    name: str = Attribute("As it calls itself.")
+    alive: bool = Attribute("It was heard lately.")
+
+
+class ICluster(Interface):
+    """The nodes that share a database. Parts that were given none are alone."""
+
+    name: str = Attribute("Our own name.")
+
+    def node(name: str) -> INode:
+        """Another node, heard of or not; always the same object."""
+
+    def publish(topic: str, body: object) -> None:
+        """Say something to the other nodes; it may get lost. ``body`` is for JSON; a list is sent
+        in parts when it is too long.
+        """
+
+    def listen(topic: str, handler: Callable[[INode, Any], object]) -> None:
+        """Call with what other nodes say."""
+
+    def leads() -> bool:
+        """Whether we are the one who cares for what a dead node left."""
+
+    def is_node(peer: Address) -> bool:
+        """Whether packets from there come from another node."""
+
+    def deliver_with(find: Callable[[str, int], Target | None]) -> None:
+        """``find(aor, contact_id)`` says how to reach a binding of ours."""
+
+    def route_to(node: INode, aor: str, contact_id: int) -> str:
+        """The Route value by which a node reaches a binding of its own (RFC 3327, RFC 5626)."""
+
+    def forwarded(route: URI, peer: Address) -> Verdict | None:
+        """What becomes of an initial request along our Route: None when no node made it."""
 
 
 # Management

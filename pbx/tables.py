@@ -20,6 +20,7 @@ from pbx.media.settings import MediaSettings
 from pbx.proxy.relay import ProxySettings
 from pbx.services.accounting import AccountingSettings
 from pbx.services.authenticator import AuthenticatorSettings
+from pbx.services.cluster import ClusterSettings
 from pbx.services.dialogs import DialogSettings
 from pbx.services.load_balancer import LoadBalancerSettings
 from pbx.services.msilo import MessageSiloSettings
@@ -77,6 +78,7 @@ class PluginsSettings:
 SETTINGS: dict[str, type] = {
     "sip": SipSettings,
     "storage": StorageSettings,
+    "cluster": ClusterSettings,
     "routing": RoutingSettings,
     "http": HTTPSettings,
     "web": WebSettings,

@@ -23,6 +23,7 @@ class Arrival:
     our own Route header that was removed, None when it did not come along a route
     that we recorded. ``preloaded`` says that an initial request still carried a foreign Route.
     ``call`` identifies the call of an initial INVITE ("" otherwise); it becomes the ``did``.
+    ``from_node``: another node of the cluster sent it, which did for it what we would do otherwise.
     """
 
     flow: IFlow
@@ -31,6 +32,7 @@ class Arrival:
     behind_nat: bool = False
     preloaded: bool = False
     call: str = ""
+    from_node: bool = False
 
 
 @dataclass(frozen=True, slots=True)

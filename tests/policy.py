@@ -116,6 +116,11 @@ class FakeBalancer:
     ) -> URI | None:
         return URI.parse(self.nodes.pop(0)) if self.nodes and group == 1 else None
 
+    async def reserve(
+        self, arrival: Arrival, group: int, resources: str, flags: str = "ns"
+    ) -> URI | None:
+        return self.acquire(arrival, group, resources, flags)
+
     def is_destination(self, peer: Address, group: int, via_port: int | None = None) -> bool:
         return peer == NODE and group == 3
 

@@ -197,7 +197,9 @@ class BranchClient:
                 self._arm_timer_c()
         elif self.branch.status == 0:
             self.branch.status = 100
-        if "contact" in response.names and self.flow is not None:
+        # A proxy beyond us, as another node, has repaired it already.
+        if "contact" in response.names and "route" not in transaction.request.names:
+            assert self.flow is not None
             peer = self.flow.peer
             if needs_repair_reply(response, peer):
                 repair_contact(response, peer)

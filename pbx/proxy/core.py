@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from pbx.events import FlowClosed
 from pbx.interfaces import (
+    ICluster,
     IDialogs,
     IFlow,
     IFlows,
@@ -43,8 +44,11 @@ class ProxyCore:
 
     log = Logger()
 
-    def __init__(self, relayer: Relayer, policy: IRoutingPolicy) -> None:
+    def __init__(
+        self, relayer: Relayer, policy: IRoutingPolicy, cluster: ICluster | None = None
+    ) -> None:
         self._relayer = relayer
+        self._cluster = cluster
         self._flows: IFlows = relayer.flows
         self._dialogs: IDialogs | None = relayer.dialogs
         self._policy = policy
@@ -62,7 +66,7 @@ class ProxyCore:
         try:
             validate(request)
             self._refuse_loops(request)
-            arrived, arrival = self._arrival(request, transaction.flow)
+            arrived, arrival, forwarded = self._arrival(request, transaction.flow)
             did = self._dialog(arrived, arrival)
         except SIPError as error:
             self._replier.respond(transaction, Reply(error.status, error.reason, error.headers))
@@ -70,6 +74,9 @@ class ProxyCore:
         pending: PendingInvite | None = None
         if request.method == "INVITE":
             pending = self._invites[transaction] = PendingInvite()
+        if forwarded is not None:
+            self._execute(transaction, arrived, arrival, "", forwarded, pending)
+            return
 
         def decided(verdict: Verdict) -> None:
             self._execute(transaction, arrived, arrival, did, verdict, pending)
@@ -85,18 +92,29 @@ class ProxyCore:
         if find_loop(request, self._flows.is_own_host):
             raise LoopDetected
 
-    def _arrival(self, request: Request, flow: IFlow) -> tuple[Request, Arrival]:
+    def _arrival(self, request: Request, flow: IFlow) -> tuple[Request, Arrival, Verdict | None]:
+        """The request and how it came; with a verdict when another node made the decision."""
         arrived, own_route = strip_own(request, self._flows.is_own)
         initial = not request.in_dialog
+        from_node = False
+        forwarded: Verdict | None = None
+        if self._cluster is not None:
+            from_node = self._cluster.is_node(flow.peer)
+            if initial and own_route is not None:
+                forwarded = self._cluster.forwarded(own_route.uri, flow.peer)
         arrival = Arrival(
             flow=flow,
             peer=flow.peer,
             own_route=None if initial else own_route,
-            behind_nat=behind_nat(request, flow.peer),
+            # What passed another node has been repaired there.
+            behind_nat=not from_node and behind_nat(request, flow.peer),
             preloaded=initial and "route" in arrived.names,
-            call=_new_call() if initial and request.method == "INVITE" else "",
+            call=_new_call()
+            if initial and forwarded is None and request.method == "INVITE"
+            else "",
+            from_node=from_node,
         )
-        return arrived, arrival
+        return arrived, arrival, forwarded
 
     def _dialog(self, request: Request, arrival: Arrival) -> str:
         """The call that a request within a dialog belongs to."""
@@ -116,6 +134,9 @@ class ProxyCore:
         if isinstance(verdict, Relay):
             if arrival.own_route is not None:
                 verdict = self._along_flow(verdict, arrival)
+                if verdict.account and arrival.own_route.get("node") is not None:
+                    # The node that made the call accounts for it.
+                    verdict = replace(verdict, account=False)
             if pending is not None and pending.cancelled:
                 self._invites.pop(transaction, None)
                 self._replier.respond(transaction, Reply(487))
@@ -197,7 +218,7 @@ class ProxyCore:
         """An ACK for a 2xx goes along its route; any other is not for us."""
         try:
             validate(ack)
-            arrived, arrival = self._arrival(ack, flow)
+            arrived, arrival, _ = self._arrival(ack, flow)
             if arrival.own_route is None:
                 return None
             self._dialog(arrived, arrival)

@@ -139,6 +139,8 @@ class RelayedRequest:
             items: list[tuple[str, str | None]] = [("nat", "yes")] if nat else []
             if self.did:
                 items.append(("did", self.did))
+            elif self.arrival.from_node:
+                items.append(("node", "yes"))
             params = Params(items)
         Forwarder.stamp(copy, flow, self.arrival.flow, params, self._loop_token)
 
@@ -223,9 +225,12 @@ class RelayedRequest:
     def _finish(self, best: Response) -> None:
         """The best negative response goes upstream."""
         status = best.status
+        if status == 430 and not self.arrival.from_node:
+            # Between proxies and the device (RFC 5626); callers only learn that nobody is there.
+            self._reply(Reply(480))
+            return
         if best.local:
-            # 430 is between us and the device; the caller only learns that nobody is there.
-            self._reply(Reply(480 if status == 430 else status))
+            self._reply(Reply(status))
             return
         if status == 503:
             # The next 503 may not follow: what one node lacks, the whole PBX does not (16.7).

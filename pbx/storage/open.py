@@ -13,6 +13,8 @@ from pbx.storage.urls import server_url
 
 if TYPE_CHECKING:
     from pbx.interfaces import ICache, IDatabase
+    from pbx.storage.postgres_bus import PostgresBus
+    from pbx.storage.redis_bus import RedisBus
 
 DATABASES = "memory:, sqlite:PATH, postgresql://USER@HOST/NAME"
 
@@ -48,6 +50,23 @@ def open_cache(url: str, clock: IReactorTime) -> ICache:
             raise ValueError(
                 f"{_safe(url)!r}: not a cache; known: memory:, redis://HOST:PORT/NUMBER"
             )
+
+
+def open_bus(
+    cache: str, database: str, pool: IDatabase, clock: IReactorTime
+) -> RedisBus | PostgresBus:
+    """What the nodes of a cluster talk over: Redis if there is one, else PostgreSQL. Raises
+    ValueError when there is neither, and for bad URLs.
+    """
+    if cache.partition(":")[0] in ("redis", "rediss"):
+        from pbx.storage.redis_bus import RedisBus
+
+        return RedisBus(server_url(cache, 6379), clock)
+    if database.partition(":")[0] in ("postgres", "postgresql"):
+        from pbx.storage.postgres_bus import PostgresBus
+
+        return PostgresBus(server_url(database, 5432), pool, clock)
+    raise ValueError("a cluster needs PostgreSQL, and better also Redis: nodes meet nowhere else")
 
 
 def _safe(url: str) -> str:

@@ -22,7 +22,14 @@ from pbx.metrics import Metric
 from pbx.storage import dialect, layout, postgres_sql
 from pbx.storage.batches import Batch, write_surviving
 from pbx.storage.condition import Condition
-from pbx.storage.postgres_link import Connection, Interaction, Link, database_error, is_dead
+from pbx.storage.postgres_link import (
+    Connection,
+    Interaction,
+    Link,
+    database_error,
+    is_dead,
+    libpq_options,
+)
 from pbx.storage.urls import ServerURL
 
 ResultT = TypeVar("ResultT")
@@ -57,7 +64,7 @@ class PostgresDatabase:
         self._slow = slow
         self._patience = patience
         self._condition = Condition(f"database {self.url}")
-        self._options = _libpq_options(url)
+        self._options = libpq_options(url)
         self._links = [
             Link(reactor, self._options, self._connected, self._disconnected)
             for _ in range(connections)
@@ -391,20 +398,3 @@ class PostgresDatabase:
             self._busy -= 1
             await self._freed(link, connection)
             self._close_when_idle()
-
-
-def _libpq_options(url: ServerURL) -> dict[str, str]:
-    """Keywords of libpq; it takes what is missing from the environment and ~/.pgpass."""
-    options = {
-        "dbname": url.name,
-        "user": url.user,
-        "password": url.password,
-        "host": ",".join(host for host, _ in url.hosts),
-        "port": ",".join(str(port) for _, port in url.hosts),
-        "application_name": "pbx",
-        "client_encoding": "UTF8",
-    }
-    if len(url.hosts) > 1:
-        options["target_session_attrs"] = "read-write"
-    options |= url.options
-    return {name: value for name, value in options.items() if value}

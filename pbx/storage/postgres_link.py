@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
 from pbx.errors import DatabaseError, Kind
+from pbx.storage.urls import ServerURL
 
 ResultT = TypeVar("ResultT")
 Interaction = Callable[["Connection"], Coroutine["Deferred[Any]", Any, ResultT]]
@@ -178,3 +179,20 @@ class Link:
 
 def _is_address(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
+
+
+def libpq_options(url: ServerURL) -> dict[str, str]:
+    """Keywords of libpq; it takes what is missing from the environment and ~/.pgpass."""
+    options = {
+        "dbname": url.name,
+        "user": url.user,
+        "password": url.password,
+        "host": ",".join(host for host, _ in url.hosts),
+        "port": ",".join(str(port) for _, port in url.hosts),
+        "application_name": "pbx",
+        "client_encoding": "UTF8",
+    }
+    if len(url.hosts) > 1:
+        options["target_session_attrs"] = "read-write"
+    options |= url.options
+    return {name: value for name, value in options.items() if value}

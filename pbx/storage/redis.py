@@ -10,55 +10,18 @@ from collections.abc import Mapping
 
 import txredisapi
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError, Kind
 from pbx.interfaces import ICache, IHealth, IStartable, IStatistics
 from pbx.storage.condition import Condition
+from pbx.storage.redis_link import LinkFactory, OneOfMany, is_demoted
 from pbx.storage.urls import ServerURL
 
 #: A command that waits: value and the time it is good for (None: for ever); None deletes.
 _Change = tuple[str, float | None] | None
-
-
-class _Factory(txredisapi.RedisFactory):  # type: ignore[misc]
-    """Tells the cache about its connection."""
-
-    maxDelay = 5.0  # noqa: N815
-    initialDelay = 0.2  # noqa: N815
-
-    def __init__(self, cache: RedisCache, number: int, url: ServerURL, timeout: float) -> None:
-        super().__init__(
-            None,
-            number,
-            1,
-            password=url.password or None,
-            username=url.user if url.user not in ("", "root") else None,
-            replyTimeout=timeout,
-            convertNumbers=False,
-        )
-        self._cache = cache
-
-    def addConnection(self, conn: txredisapi.RedisProtocol) -> None:
-        super().addConnection(conn)
-        if conn.connected:
-            self._cache.connected(conn)
-
-    def delConnection(self, conn: txredisapi.RedisProtocol) -> None:
-        super().delConnection(conn)
-        self._cache.disconnected()
-
-    def stopTrying(self) -> Deferred[None]:
-        """Never: the protocol asks for it when Redis goes away while it says hello."""
-        return succeed(None)
-
-    def connectionError(self, why: str) -> None:
-        """Redis refused the password or the database number."""
-        self._cache.refused(str(why))
 
 
 @implementer(ICache, IHealth, IStartable, IStatistics)
@@ -70,18 +33,13 @@ class RedisCache:
     def __init__(
         self, url: ServerURL, clock: IReactorTime, limit: int = 50_000, timeout: float = 3.0
     ) -> None:
-        if not url.hosts:
-            raise ValueError(f"{url.scheme}: needs //host, as in {url.scheme}://127.0.0.1:6379/0")
-        number = url.name or "0"
-        if not (number.isascii() and number.isdigit()):
-            raise ValueError(f"{number!r} is no number of a Redis database")
         self.url = url.shown
         self.dropped = 0
         self._parts = url
         self._clock = clock
         self._limit = limit
         self._condition = Condition(f"cache {self.url}")
-        self._factory = _Factory(self, int(number), url, timeout)
+        self._factory = LinkFactory(self, url, timeout)
         self._connection: txredisapi.RedisProtocol | None = None
         self._waiting: dict[str, _Change] = {}
         self._under_way = 0
@@ -91,7 +49,7 @@ class RedisCache:
         """Begin to connect; nobody waits for it."""
         if not self._started:
             self._started = True
-            self._factory.startConnecting(_endpoint(self._parts, self._clock))
+            self._factory.startConnecting(OneOfMany(self._parts, self._clock))
         return succeed(None)
 
     def set(self, key: str, value: str, ttl: float | None = None) -> None:
@@ -198,6 +156,9 @@ class RedisCache:
 
     def _failed(self, failure: Failure, key: str, change: _Change) -> None:
         refused = failure.check(txredisapi.ResponseError) is not None  # type: ignore[no-untyped-call]
+        if is_demoted(failure) and self._connection is not None:
+            refused = False
+            self._connection.transport.loseConnection()
         kind = Kind.REFUSED if refused else Kind.UNAVAILABLE
         self._condition.failed(DatabaseError(kind, str(failure.value) or "no answer in time"))
         if refused:
@@ -208,11 +169,3 @@ class RedisCache:
 
 def _encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _endpoint(url: ServerURL, clock: IReactorTime) -> IStreamClientEndpoint:
-    host, port = url.hosts[0]
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(clock, host, port, timeout=5)
-    if url.scheme == "rediss":
-        return wrapClientTLS(optionsForClientTLS(host), endpoint)
-    return endpoint

@@ -105,6 +105,10 @@ class WriteBehind:
         if self._wakeup is None:
             self._plan()
 
+    def forget(self, key: Key) -> None:
+        """A change that waits is not ours to write any more."""
+        self._changed.pop(key, None)
+
     def insert(self, row: Row) -> None:
         """One more row of a table that only grows."""
         inserted = self._inserted

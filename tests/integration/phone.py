@@ -32,14 +32,14 @@ class Datagrams:
     transport = "UDP"
 
     def __init__(self, host: str, port: int, local_port: int = 0) -> None:
-        self._peer = (host, port)
+        self.peer = (host, port)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", local_port))
         self.place = f"127.0.0.1:{self._socket.getsockname()[1]}"
 
     def send(self, data: bytes) -> None:
         """One datagram."""
-        self._socket.sendto(data, self._peer)
+        self._socket.sendto(data, self.peer)
 
     def receive(self, seconds: float) -> list[Message]:
         """The next message, if one comes in time."""

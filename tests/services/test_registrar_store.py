@@ -48,6 +48,7 @@ class RowTests(RegistrarTestCase):
                 None,
                 None,
                 None,
+                None,
             ],
         )
 

@@ -91,6 +91,7 @@ class Call:
         "from_display",
         "from_tag",
         "from_uri",
+        "node",
         "number",
         "profiles",
         "request_uri",
@@ -125,6 +126,8 @@ class Call:
         self.callees: list[Leg] = []
         self.cancel: Callable[[str], object] | None = None
         self.number = 0
+        #: The node of a cluster that wrote the row; "" when there is none.
+        self.node = ""
         self.saved = False
         self._invite: Request | None = None
         self._behind_nat = False

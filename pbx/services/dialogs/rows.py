@@ -59,7 +59,7 @@ def fits(call: Call, callee: Leg) -> bool:
     )
 
 
-def to_row(call: Call, flags: int) -> tuple[object, ...]:
+def to_row(call: Call, flags: int, node: str = "") -> tuple[object, ...]:
     """The values of `DIALOG_COLUMNS` for an answered call."""
     caller = call.caller_side()
     callee = call.callee_side() or Leg(call.to_tag)
@@ -83,7 +83,7 @@ def to_row(call: Call, flags: int) -> tuple[object, ...]:
         call.state,
         int(call.answered),
         call.timeout,
-        encode({**call.variables, FACTS: _facts(call)}).encode("utf-8", "surrogateescape"),
+        encode({**call.variables, FACTS: _facts(call, node)}).encode("utf-8", "surrogateescape"),
         encode(call.profiles) or None,
         "",
         0,
@@ -91,9 +91,11 @@ def to_row(call: Call, flags: int) -> tuple[object, ...]:
     )
 
 
-def _facts(call: Call) -> str:
+def _facts(call: Call, node: str) -> str:
+    owner = {"node": node} if node else {}
     return json.dumps(
         {
+            **owner,
             "did": call.did,
             "call": call.correlation,
             "created": call.created,
@@ -129,6 +131,7 @@ def from_row(row: Sequence[object]) -> Call:
     call.to_uri = str(facts.get("to") or _text(value["to_uri"]))
     call.request_uri = str(facts.get("ruri") or call.to_uri)
     call.from_display = str(facts.get("name") or "")
+    call.node = str(facts.get("node") or "")
     call.correlation = str(facts.get("call") or did)
     call.state = _number(value["state"])
     call.timeout = _number(value["timeout"])

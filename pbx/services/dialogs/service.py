@@ -21,6 +21,7 @@ from pbx.events import (
     CallStarted,
 )
 from pbx.interfaces import (
+    ICluster,
     ICommands,
     IDatabase,
     IDialogs,
@@ -46,6 +47,7 @@ from pbx.services.dialogs.commands import DialogCommands
 from pbx.services.dialogs.requests import InDialogRequests
 from pbx.services.dialogs.schedule import Schedule
 from pbx.services.dialogs.settings import DialogSettings
+from pbx.services.dialogs.sharing import Ownership
 from pbx.services.dialogs.speaker import Speaker
 from pbx.services.dialogs.store import CallStore
 from pbx.services.dialogs.table import CallTable
@@ -71,13 +73,16 @@ class Dialogs:
         events: IEvents,
         clock: IReactorTime,
         timers: ITimers,
+        cluster: ICluster | None = None,
     ) -> None:
         self._settings = settings
         self._events = events
         self._clock = clock
         self._timers = timers
         self._turn_timer: ITimer | None = None
-        self._store = CallStore(settings, database, write_behind)
+        self._ownership = None if cluster is None else Ownership(cluster, self, events)
+        own_name = "" if cluster is None else cluster.name
+        self._store = CallStore(settings, database, write_behind, own_name)
         self.speaker = Speaker(user_agent, flows)
         self._commands = DialogCommands(self, settings)
         self._table = CallTable(settings.dlg_match_mode, settings.delete_delay)
@@ -104,17 +109,30 @@ class Dialogs:
             self._turn_timer = None
         await self._store.flush(self._active.values())
 
-    async def restore(self) -> int:
-        """Read calls from the database that are not in memory; how many there were."""
+    async def restore(self, node: str = "") -> int:
+        """Read calls from the database that are not in memory; how many there were.
+
+        In a cluster only our own, or those of a dead ``node``, which are ours from now on.
+        """
         restored = 0
         for call in await self._store.load():
             if call.did in self._calls:
                 continue
+            if self._ownership is not None and not self._ownership.takes(call, node):
+                continue
             self._table.add(call, self._active)
             self._schedule.add(call, self._clock.seconds())
             self._events.publish(CallRestored(call))
+            if node:
+                self._store.save(call)
             restored += 1
         return restored
+
+    def ended_elsewhere(self, did: str, call_id: str, from_tag: str) -> None:
+        """The BYE of this call went by way of another node."""
+        call = self._active.get(did)
+        if call is not None and call.call_id == call_id:
+            self._end(call, "caller" if from_tag == call.from_tag else "callee")
 
     def use_agent(self, user_agent: IUserAgent) -> None:
         """Who sends BYE and OPTIONS for us, when it could not be had at construction."""
@@ -241,6 +259,8 @@ class Dialogs:
         """
         call, ended_by = self._requests.received(request, arrival)
         if call is None:
+            if self._ownership is not None and request.method == "BYE":
+                self._ownership.bye_passed(request, arrival)
             return ""
         if ended_by:
             self._end(call, ended_by)

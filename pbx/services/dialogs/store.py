@@ -34,7 +34,9 @@ class CallStore:
         settings: DialogSettings,
         database: IDatabase | None,
         write_behind: IWriteBehind | None,
+        node: str = "",
     ) -> None:
+        self._node = node
         usable = database is not None and write_behind is not None
         self._mode = settings.db_mode if usable else NEVER
         self._database = database
@@ -42,7 +44,9 @@ class CallStore:
         self._flags = INITIAL | (BYE_ON_TIMEOUT if settings.bye_on_timeout else 0)
 
     async def load(self) -> list[Call]:
-        """The calls that were going on when the last run ended; others' rows are removed."""
+        """The calls that were going on when the last run of any node ended; rows of others are
+        removed.
+        """
         if self._mode == NEVER or self._database is None:
             return []
         if self._rows is not None:
@@ -97,7 +101,7 @@ class CallStore:
             number = cookie_number(call.did)
             call.number = secrets.randbits(63) if number is None else number
         call.saved = True
-        self._rows.put((call.number,), partial(to_row, call, self._flags))
+        self._rows.put((call.number,), partial(to_row, call, self._flags, self._node))
 
     def _flush(self) -> None:
         if self._rows is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from twisted.logger import Logger
 
@@ -16,7 +16,7 @@ log = Logger()
 
 
 class Destination:
-    """One node. ``capacity`` and ``load`` are calls by resource."""
+    """One node. ``capacity`` and ``load`` are calls by resource, ``others`` those of other PBXs."""
 
     __slots__ = (
         "addresses",
@@ -27,6 +27,7 @@ class Destination:
         "group",
         "id",
         "load",
+        "others",
         "probe_mode",
         "uri",
     )
@@ -47,6 +48,7 @@ class Destination:
         self.probe_mode = probe_mode
         self.attrs = attrs
         self.load = dict.fromkeys(capacity, 0)
+        self.others: dict[str, int] = {}
         self.enabled = True
         self.auto_enable = True
         self.addresses: Collection[str] = (uri.host,)
@@ -58,7 +60,7 @@ class Destination:
             capacity = self.capacity.get(name)
             if capacity is None:
                 return None
-            free: float = capacity - self.load[name]
+            free: float = capacity - self.load[name] - self.others.get(name, 0)
             if relative:
                 free = 100.0 * free / capacity if capacity else 0.0
             if least is None or free < least:
@@ -128,6 +130,7 @@ def make_destinations(
             destination.enabled = known.enabled
             destination.auto_enable = known.auto_enable
             destination.addresses = known.addresses
+            destination.others = known.others
             destination.load.update({k: v for k, v in known.load.items() if k in capacity})
         made[id] = destination
     return made
@@ -158,3 +161,21 @@ def choose(
     if not best:
         return None
     return random.choice(best) if "s" in flags and len(best) > 1 else best[0]
+
+
+def shown(destination: Destination, load: Mapping[str, int]) -> dict[str, object]:
+    """A destination as the management interface shows it."""
+    text: dict[str, object] = {
+        "uri": str(destination.uri),
+        "id": destination.id,
+        "group": destination.group,
+        "enabled": "yes" if destination.enabled else "no",
+        "auto-reenable": "on" if destination.auto_enable else "off",
+        "Resources": [
+            {"name": name, "max": capacity, "load": load[name]}
+            for name, capacity in destination.capacity.items()
+        ],
+    }
+    if destination.attrs:
+        text["attrs"] = destination.attrs
+    return text

@@ -21,6 +21,7 @@ from pbx.events import (
     TableChanged,
 )
 from pbx.interfaces import (
+    ICluster,
     ICommands,
     IDatabase,
     IEvents,
@@ -31,6 +32,7 @@ from pbx.interfaces import (
     IReloadable,
     IStartable,
     IStatistics,
+    ITally,
     ITimer,
     ITimers,
     ITrusted,
@@ -42,9 +44,11 @@ from pbx.services.load_balancer.destinations import (
     Destination,
     choose,
     make_destinations,
+    shown,
 )
 from pbx.services.load_balancer.probing import Prober
 from pbx.services.load_balancer.settings import LoadBalancerSettings
+from pbx.services.load_balancer.sharing import SharedLoads
 from pbx.sip.address import Address
 from pbx.sip.errors import SIPError
 from pbx.sip.uri import URI
@@ -83,6 +87,8 @@ class LoadBalancer:
         events: IEvents,
         clock: IReactorTime,
         timers: ITimers,
+        cluster: ICluster | None = None,
+        tally: ITally | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -97,6 +103,9 @@ class LoadBalancer:
         self._resolving: ITimer | None = None
         self._prober = Prober(settings, user_agent, timers, self._destinations_now, self._probed)
         self.acquired = self.refused = 0
+        self._shared: SharedLoads | None = None
+        if cluster is not None and tally is not None:
+            self._shared = SharedLoads(cluster, tally, self._destinations_now, events, timers)
         events.subscribe(CallStarted, lambda event: self._started(event.dialog.did))
         events.subscribe(CallFailed, lambda event: self._release(event.dialog.did))
         events.subscribe(CallEnded, lambda event: self._release(event.dialog.did))
@@ -119,6 +128,8 @@ class LoadBalancer:
         self._prober.stop()
         if self._resolving is not None:
             self._resolving.cancel()
+        if self._shared is not None:
+            self._shared.stop()
 
     async def reload(self) -> None:
         """Read the table again; what is known of destinations with the same id stays."""
@@ -133,6 +144,8 @@ class LoadBalancer:
         for destination in self._destinations.values():
             groups.setdefault(destination.group, []).append(destination)
         self._groups = groups
+        if self._shared is not None:
+            self._shared.add_up()
         self._resolve_all()
 
     def _forget_destinations(self, before: Mapping[int, Destination]) -> None:
@@ -194,19 +207,41 @@ class LoadBalancer:
         if arrival.call:
             session.destination = chosen.id
             session.tried.append(chosen.id)
-            chosen.count(session.resources, 1)
+            self._count(chosen, session, 1)
             if not session.started and arrival.call not in self._unused:
                 self._unused[arrival.call] = self._clock.seconds() + UNUSED
             self._sessions[arrival.call] = session
             self._events.publish(BalancerCounted(arrival.call, group, session.resources, chosen.id))
         return chosen.uri
 
+    async def reserve(
+        self, arrival: Arrival, group: int, resources: str, flags: str = "ns"
+    ) -> URI | None:
+        """The same, within what all nodes of a cluster together may use."""
+        uri = self.acquire(arrival, group, resources, flags)
+        if self._shared is None or "n" in flags:
+            return uri
+        while uri is not None:
+            session = self._sessions.get(arrival.call)
+            chosen = None if session is None else self._destinations.get(session.destination or 0)
+            if session is None or chosen is None:
+                return uri
+            if await self._shared.take(chosen, session.resources):
+                return uri
+            uri = self.acquire(arrival, group, resources, flags)
+        return None
+
     def _leave(self, session: Session) -> None:
         if session.destination is not None:
             destination = self._destinations.get(session.destination)
             if destination is not None:
-                destination.count(session.resources, -1)
+                self._count(destination, session, -1)
             session.destination = None
+
+    def _count(self, destination: Destination, session: Session, by: int) -> None:
+        destination.count(session.resources, by)
+        if self._shared is not None:
+            self._shared.changed(destination)
 
     def _started(self, call: str) -> None:
         session = self._sessions.get(call)
@@ -239,7 +274,7 @@ class LoadBalancer:
             session.started = True
             session.destination = destination.id
             session.tried.append(destination.id)
-            destination.count(session.resources, 1)
+            self._count(destination, session, 1)
             self._sessions[event.dialog.did] = session
 
     def is_destination(self, peer: Address, group: int, via_port: int | None = None) -> bool:
@@ -293,7 +328,13 @@ class LoadBalancer:
 
     def _list(self) -> dict[str, object]:
         """Every destination with its state, capacities and loads."""
-        return {"Destinations": [_shown(found) for found in self._destinations.values()]}
+        shared = self._shared
+        return {
+            "Destinations": [
+                shown(found, found.load if shared is None else shared.totals(found))
+                for found in self._destinations.values()
+            ]
+        }
 
     def _find(self, destination_id: object) -> Destination:
         text = str(destination_id)
@@ -308,10 +349,10 @@ class LoadBalancer:
         """Whether a destination gets calls; or enable (1) and disable (0) it."""
         destination = self._find(destination_id)
         if new_status is None:
-            shown: dict[str, object] = {"enable": "yes" if destination.enabled else "no"}
+            state: dict[str, object] = {"enable": "yes" if destination.enabled else "no"}
             if destination.attrs:
-                shown["attrs"] = destination.attrs
-            return shown
+                state["attrs"] = destination.attrs
+            return state
         if str(new_status) not in ("0", "1"):
             raise CommandFailed(400, "Bad status: 0 or 1")
         enabled = str(new_status) == "1"
@@ -392,20 +433,3 @@ class LoadBalancer:
             if not any(destination.enabled for destination in found)
         ]
         return ("degraded", f"no node is up in group {', '.join(dead)}") if dead else ("ok", "")
-
-
-def _shown(destination: Destination) -> dict[str, object]:
-    shown: dict[str, object] = {
-        "uri": str(destination.uri),
-        "id": destination.id,
-        "group": destination.group,
-        "enabled": "yes" if destination.enabled else "no",
-        "auto-reenable": "on" if destination.auto_enable else "off",
-        "Resources": [
-            {"name": name, "max": capacity, "load": destination.load[name]}
-            for name, capacity in destination.capacity.items()
-        ],
-    }
-    if destination.attrs:
-        shown["attrs"] = destination.attrs
-    return shown

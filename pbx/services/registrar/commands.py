@@ -66,6 +66,8 @@ def shown(binding: Binding, now: float, synced_before: float) -> dict[str, Any]:
         text["Received"] = binding.received
     if binding.path:
         text["Path"] = ", ".join(binding.path)
+    if binding.node is not None:
+        text["Node"] = binding.node.name
     text["State"] = _state(binding, synced_before)
     text["Flags"] = binding.flags
     text["Cflags"] = binding.cflags

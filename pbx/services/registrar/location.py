@@ -12,7 +12,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
-from pbx.interfaces import IFlow, ITimer, ITimers
+from pbx.interfaces import IFlow, INode, ITimer, ITimers
 from pbx.sip.address import Address
 from pbx.verdicts import Target
 
@@ -26,7 +26,8 @@ class Binding:
 
     ``expires`` is epoch seconds, 0 for never; ``q`` is -1 when not given; ``methods`` None for all.
     ``flow`` is the connection it came by while that is open; with ``flow_required`` it is the only
-    way. ``reg_id`` is 0 without outbound (RFC 5626).
+    way. ``reg_id`` is 0 without outbound (RFC 5626). ``node`` is the node of a cluster that the
+    phone registered at, None for us.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Binding:
         "kv_store",
         "last_modified",
         "methods",
+        "node",
         "path",
         "q",
         "received",
@@ -68,6 +70,7 @@ class Binding:
         self.socket: Address | None = None
         self.flow: IFlow | None = None
         self.flow_required = False
+        self.node: INode | None = None
         self.methods: int | None = None
         self.flags = 0
         self.cflags = ""
@@ -81,12 +84,23 @@ class Binding:
     @property
     def reachable(self) -> bool:
         """Whether a request can be sent to it at all."""
+        if self.node is not None and self.node.alive:
+            return True
         return not self.flow_required or self.flow is not None
+
+    def become(self, other: Binding) -> None:
+        """The same binding, as another node has it now."""
+        for name in _TOLD:
+            setattr(self, name, getattr(other, name))
 
     @property
     def created(self) -> float:
         """Epoch seconds of its first registration, as far as the id tells."""
         return (self.contact_id >> _RANDOM_BITS) / _TICKS
+
+
+#: What a refresh at another node may change.
+_TOLD: Final = frozenset(Binding.__slots__) - {"aor", "contact_id", "flow", "slot"}
 
 
 class Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pbx.interfaces import ICluster
 from pbx.services.registrar.location import Binding, Record
 from pbx.sip.address import Address
 from pbx.sip.errors import MalformedURI
@@ -12,12 +13,26 @@ from pbx.sip.uri import URI
 from pbx.verdicts import Target
 
 
-def target_of(binding: Binding, is_listener: Callable[[Address], bool]) -> Target | None:
+def target_of(
+    binding: Binding,
+    is_listener: Callable[[Address], bool],
+    cluster: ICluster | None = None,
+) -> Target | None:
     """How to reach a binding; None when its Contact is nothing to send to."""
     try:
         uri = URI.parse(binding.contact)
         if not uri.is_sip:
             return None
+        if binding.node is not None and cluster is not None and binding.node.alive:
+            # Its node has the connection, or the hole in the NAT.
+            route = cluster.route_to(binding.node, binding.aor, binding.contact_id)
+            if route:
+                return Target(
+                    uri,
+                    path=(route,),
+                    q=1.0 if binding.q < 0 else binding.q,
+                    instance=binding.instance if binding.reg_id else "",
+                )
         next_hop = None
         if not binding.path:
             next_hop = _next_hop(binding, uri)
@@ -64,13 +79,16 @@ def connectable(contact: str, peer_host: str) -> bool:
 
 
 def make_targets(
-    record: Record, newest_first: bool, is_listener: Callable[[Address], bool]
+    record: Record,
+    newest_first: bool,
+    is_listener: Callable[[Address], bool],
+    cluster: ICluster | None = None,
 ) -> tuple[Target, ...]:
     """The targets of a record, best first; kept there until it changes."""
     found: list[tuple[Target, int | None]] = []
     for binding in record.bindings:
         if binding.reachable:
-            target = target_of(binding, is_listener)
+            target = target_of(binding, is_listener, cluster)
             if target is not None:
                 found.append((target, binding.methods))
     if newest_first:

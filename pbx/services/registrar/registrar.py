@@ -15,6 +15,7 @@ from zope.interface import implementer
 from pbx.events import FlowClosed, Registered, Unregistered
 from pbx.interfaces import (
     ICache,
+    ICluster,
     ICommands,
     IDatabase,
     IDomains,
@@ -36,6 +37,7 @@ from pbx.services.registrar.lookup import accepting, make_targets, of_instance, 
 from pbx.services.registrar.registration import Reader, method_bit
 from pbx.services.registrar.save import Saver
 from pbx.services.registrar.settings import RegistrarSettings
+from pbx.services.registrar.sharing import Sharing
 from pbx.services.registrar.store import SELECT, Rows
 from pbx.sip.address import Address
 from pbx.sip.message import Request
@@ -65,10 +67,12 @@ class Registrar:
         events: IEvents,
         clock: IReactorTime,
         timers: ITimers,
+        cluster: ICluster | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._rows = Rows(settings.use_domain, settings.case_sensitive, "")
+        self._cluster = cluster
+        self._rows = Rows(settings.use_domain, settings.case_sensitive, "", cluster)
         self._domains = domains
         self._flows = flows
         self._events = events
@@ -80,6 +84,12 @@ class Registrar:
         self.gruus = TemporaryGRUUs(urandom(32))
         self.location = Location(clock, timers, self._expired)
         self.expired = 0
+        self._sharing: Sharing | None = None
+        if cluster is not None:
+            cluster.deliver_with(self._target_of_own)
+            self._sharing = Sharing(
+                cluster, database, lambda: self._rows, self.location, self, events, clock, timers
+            )
         self._reader = Reader(settings, domains)
         self._answers = Answers(settings, self.location, clock)
         self._answers.gruus = self.gruus
@@ -92,12 +102,17 @@ class Registrar:
         """Read the bindings that are still valid and the secret of temporary GRUUs."""
         if self._settings.db_mode:
             await self._load()
+            if self._sharing is not None:
+                # What others wrote and told while we were reading.
+                self._sharing.look_again()
         await self._load_secret()
         self._events.subscribe(FlowClosed, self._flow_closed)
 
     async def stop(self) -> None:
         """Write what is not written yet."""
         self._events.unsubscribe(FlowClosed, self._flow_closed)
+        if self._sharing is not None:
+            self._sharing.stop()
         self.location.stop()
         if self._write_behind is not None:
             await self._write_behind.flush()
@@ -109,7 +124,10 @@ class Registrar:
         )
         names = self._domains.names()
         self._rows = Rows(
-            self._settings.use_domain, self._settings.case_sensitive, names[0] if names else ""
+            self._settings.use_domain,
+            self._settings.case_sensitive,
+            names[0] if names else "",
+            self._cluster,
         )
         rows = await self._database.query(f"{SELECT} ORDER BY contact_id")
         # Nothing of this is garbage, and looking for some takes longer than the loading.
@@ -132,7 +150,11 @@ class Registrar:
             except ValueError:
                 bad += 1
                 continue
-            if binding.flow_required and (binding.expires > grace or not binding.expires):
+            if self._sharing is not None and self._sharing.knows(binding):
+                # News of it came before its row.
+                continue
+            mine = binding.node is None
+            if mine and binding.flow_required and (binding.expires > grace or not binding.expires):
                 # Its connection died with the process; the phone will be back soon or never.
                 binding.expires = grace
             if binding.instance:
@@ -148,8 +170,13 @@ class Registrar:
             secret = b""
         if not 16 <= len(secret) <= 64:
             secret = urandom(32)
-            row = (_SECRET, secret.hex())
-            await self._database.write("pbx_state", ("name",), ("name", "value"), [row])
+            if rows:
+                await self._database.execute("DELETE FROM pbx_state WHERE name = ?", (_SECRET,))
+            # Another node may have been faster: the secret is the same for all.
+            insert = "INSERT INTO pbx_state (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
+            if not await self._database.execute(insert, (_SECRET, secret.hex())):
+                await self._load_secret()
+                return
         self.gruus = self._answers.gruus = TemporaryGRUUs(secret)
 
     # IRegistrar
@@ -176,7 +203,17 @@ class Registrar:
         return accepting(targets, record.masks, method_bit(method))
 
     def _make_targets(self, record: Record) -> tuple[Target, ...]:
-        return make_targets(record, self._settings.desc_time_order, self._is_listener)
+        return make_targets(
+            record, self._settings.desc_time_order, self._is_listener, self._cluster
+        )
+
+    def _target_of_own(self, aor: str, contact_id: int) -> Target | None:
+        """For another node, which sends by way of us."""
+        record = self.location.get(aor)
+        for binding in record.bindings if record is not None else ():
+            if binding.contact_id == contact_id and binding.node is None and binding.reachable:
+                return target_of(binding, self._is_listener)
+        return None
 
     def _lookup_gruu(self, uri: URI, method: str) -> Sequence[Target]:
         bit = method_bit(method)
@@ -239,7 +276,11 @@ class Registrar:
         for record in list(self.location.records.values()):
             # Not kept in the record: most of these are pinged for hours and never called.
             for binding in tuple(record.bindings):
-                if binding.reachable and (binding.cflags or not nated_only):
+                if (
+                    binding.node is None
+                    and binding.reachable
+                    and (binding.cflags or not nated_only)
+                ):
                     target = target_of(binding, self._is_listener)
                     if target is not None:
                         yield record.aor, target
@@ -267,6 +308,8 @@ class Registrar:
         self.location.remove(binding)
         if self._write_behind is not None:
             self._write_behind.delete((binding.contact_id,))
+        if self._sharing is not None:
+            self._sharing.gone(binding)
         if self._cache is not None and reason != "replaced":
             self.cache_contact(_cache_key(binding.aor), binding.aor)
         if self._events.wanted(Unregistered):
@@ -292,10 +335,38 @@ class Registrar:
     def _write(self, binding: Binding) -> None:
         if self._write_behind is not None:
             self._write_behind.put((binding.contact_id,), partial(self._rows.row_of, binding))
+        if self._sharing is not None:
+            self._sharing.changed(binding)
+
+    # What other nodes did to bindings of ours: called by the sharing
+
+    def given_up(self, binding: Binding) -> None:
+        """A phone of ours registered at another node, which writes the row now."""
+        if self._write_behind is not None:
+            self._write_behind.forget((binding.contact_id,))
+        if self._events.wanted(Unregistered):
+            self._events.publish(Unregistered(binding.aor, binding.contact, "replaced"))
+
+    def dropped(self, binding: Binding) -> None:
+        """Another node removed it, or has a newer one of the same phone."""
+        if self._write_behind is not None:
+            self._write_behind.delete((binding.contact_id,))
+        if self._events.wanted(Unregistered):
+            self._events.publish(Unregistered(binding.aor, binding.contact, "replaced"))
 
     def _expired(self, binding: Binding) -> None:
+        if binding.node is not None:
+            self._expired_elsewhere(binding)
+            return
         self.expired += 1
         self.removed(binding, "expired")
+
+    def _expired_elsewhere(self, binding: Binding) -> None:
+        """Its node tells the others of a refresh, and deletes the row; a dead one does neither."""
+        self.location.remove(binding)
+        node, leads = binding.node, self._cluster is not None and self._cluster.leads()
+        if self._write_behind is not None and node is not None and not node.alive and leads:
+            self._write_behind.delete((binding.contact_id,))
 
     def _flow_closed(self, event: FlowClosed) -> None:
         for binding in self.location.unbind_all(event.flow):

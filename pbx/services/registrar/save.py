@@ -240,6 +240,7 @@ class Saver:
         binding.methods = registration.methods
         binding.path = registration.path
         binding.socket = flow.local
+        binding.node = None
         if registration.path:
             # The proxies in Path know the way to the phone, not we.
             binding.received = binding.cflags = ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from pbx.interfaces import ICluster
 from pbx.services.registrar.location import Binding
 from pbx.services.registrar.lookup import connectable
 from pbx.sip.address import Address
@@ -37,6 +38,7 @@ LOCATION_COLUMNS: Final = (
     "sip_instance",
     "kv_store",
     "attr",
+    "pbx_node",
 )
 SELECT: Final = f"SELECT {', '.join(LOCATION_COLUMNS)} FROM location"
 _REG_ID: Final = "reg-id"
@@ -48,10 +50,18 @@ class Rows:
     ``default_domain`` is for rows without domain, which were written under ``use_domain = false``.
     """
 
-    def __init__(self, use_domain: bool, case_sensitive: bool, default_domain: str) -> None:
+    def __init__(
+        self,
+        use_domain: bool,
+        case_sensitive: bool,
+        default_domain: str,
+        cluster: ICluster | None = None,
+    ) -> None:
         self._use_domain = use_domain
         self._case_sensitive = case_sensitive
         self._default_domain = default_domain
+        self._cluster = cluster
+        self._own_name = None if cluster is None else cluster.name
         self._sockets: dict[str, Address | None] = {}
         self._second = -1
         self._second_text = ""
@@ -81,6 +91,7 @@ class Rows:
             binding.instance or None,
             binding.kv_store or None,
             binding.attr or None,
+            self._own_name if binding.node is None else binding.node.name,
         )
 
     def local_time(self, second: int) -> str:
@@ -112,6 +123,7 @@ class Rows:
             instance,
             kv_store,
             attr,
+            node,
         ) = row
         if not contact or not user:
             raise ValueError("a contact without URI or user")
@@ -137,6 +149,8 @@ class Rows:
         binding.methods = None if methods is None else _whole(methods)
         binding.instance = str(instance or "")
         binding.attr = str(attr or "")
+        if node and self._cluster is not None and node != self._own_name:
+            binding.node = self._cluster.node(str(node))
         if kv_store:
             binding.kv_store = str(kv_store)
             binding.reg_id = reg_id_of(binding.kv_store)

@@ -20,7 +20,8 @@ CREATE TABLE location (
     methods integer,
     sip_instance varchar(255),
     kv_store text,
-    attr varchar(255)
+    attr varchar(255),
+    pbx_node varchar(64)
 );
 CREATE INDEX location_account_idx ON location (username, domain);
 CREATE INDEX location_expires_idx ON location (expires);
