@@ -8,9 +8,15 @@ WEB := pbx/http/static/.stamp
 
 .PHONY: run test lint types bench news reference debian clean
 
+# Compiled where there is a C compiler, pure Python elsewhere; PURE=1 asks for the latter.
+COMPILED := $(CURDIR)/$(VENV)/compiled
 run: $(VENV)/.stamp-run $(WEB)
 	@mkdir -p var
-	exec $(BIN)/twistd -n pbx -c $(CONFIG)
+	@if [ -z "$(PURE)" ] && $(BIN)/python tools/compiled.py build "$(COMPILED)"; then \
+		PYTHONPATH="$(COMPILED)" exec $(BIN)/twistd -n pbx -c $(CONFIG); \
+	else \
+		exec $(BIN)/twistd -n pbx -c $(CONFIG); \
+	fi
 
 test: debian $(VENV)/.stamp-test $(WEB)
 	$(BIN)/python tools/run_tests.py $(TESTS)

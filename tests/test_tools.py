@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tools import news
+from tools import compiled, news
 from tools.run_tests import SECOND_TRIES, Job, Outcome, judge, worth_another_try
 
 TRIAL = Job("x", ("trial",), trial=True)
@@ -102,3 +104,32 @@ class NewsTests(SynchronousTestCase):
         folder.mkdir()
         (folder / "2.feture").write_text("x")
         self.assertRaises(ValueError, news.collect, folder)
+
+
+class CompiledTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        import os
+
+        self.patch(os, "environ", {**os.environ, "CC": "no-such-compiler"})
+
+    def test_checkout_holds_no_extension(self) -> None:
+        """One would hide later edits of its module."""
+        for name in compiled.PACKAGED:
+            self.assertEqual(list((compiled.ROOT / name).rglob("*.so")), [])
+
+    def test_without_compiler(self) -> None:
+        """No build, one line that says why, and the pure build is left to run."""
+        folder = Path(self.mktemp())
+        self.assertEqual(compiled.build(folder), "no C compiler")
+        self.assertFalse(folder.exists())
+
+    def test_tests_are_skipped_without_compiler(self) -> None:
+        written = io.StringIO()
+        self.patch(sys, "stdout", written)
+        self.assertEqual(compiled.trial(["tests.sip"]), 0)
+        outcome = judge(TRIAL, 0, written.getvalue())
+        self.assertEqual((outcome.passed, outcome.skipped), (0, 1))
+
+    def test_fingerprint_knows_the_sources(self) -> None:
+        self.assertIn(compiled.ROOT / "pbx" / "sip" / "parser.py", list(compiled.sources()))
+        self.assertEqual(compiled.fingerprint(), compiled.fingerprint())

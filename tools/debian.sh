@@ -9,6 +9,9 @@ test:npm:npm
 test:chromium:chromium
 test:curl:curl
 test:turnserver:coturn
+test:gcc:gcc
+test:/usr/include/stdio.h:libc6-dev
+test:/usr/include/python3*/Python.h:python3-dev
 test:ip:iproute2
 test:nft:nftables
 test:rtpengine:rtpengine-daemon

@@ -35,6 +35,9 @@ SECOND_TRIES = 3
 
 BIN = Path(sys.executable).parent
 TYPED = ("pbx", "plugins", "etc/routing.py", "tests", "bench", "tools", "setup.py")
+#: Stands for a folder of its own in the command of a job.
+TEMPORARY = "@TEMPORARY@"
+TRIAL = (f"--temp-directory={TEMPORARY}", "--reporter=bwverbose")
 SUMMARY = re.compile(r"^(?:PASSED|FAILED) ?(?:\((.*)\))?$", re.MULTILINE)
 RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
 SKIP = re.compile(r"^\[SKIPPED\]\n(.*?)(?=^=====|^-----)", re.MULTILINE | re.DOTALL)
@@ -93,12 +96,19 @@ def tests() -> list[Job]:
     alone = [f"tests.{path.stem}" for path in sorted(root.glob("test_*.py"))]
     if alone:
         jobs.append(trial_job(*alone, name="tests/*.py"))
-    return jobs
+    return [*jobs, compiled_job()]
 
 
 def trial_job(*names: str, name: str = "") -> Job:
     """Trial over some modules or packages."""
-    return Job(name or names[0], (str(BIN / "trial"), "--reporter=bwverbose", *names), trial=True)
+    return Job(name or names[0], (str(BIN / "trial"), *TRIAL, *names), trial=True)
+
+
+def compiled_job() -> Job:
+    """The unit tests that reach compiled modules, on the compiled build."""
+    names = ("tests.sip", "tests.transaction", "tests.proxy", "tests.services", "tests.management")
+    command = (sys.executable, "tools/compiled.py", "trial", *TRIAL, *names, "tests.test_ladders")
+    return Job("compiled build", command, trial=True)
 
 
 class Runner:
@@ -115,9 +125,7 @@ class Runner:
         if self._stopped:
             return Outcome(failed=1, text="not begun: the run took too long")
         slug = re.sub(r"\W+", "_", job.name)
-        command = list(job.command)
-        if job.trial:
-            command.insert(1, f"--temp-directory={self._folder / slug}")
+        command = [word.replace(TEMPORARY, str(self._folder / slug)) for word in job.command]
         log = self._folder / f"{slug}.log"
         began = time.monotonic()
         with log.open("wb") as output:

@@ -31,6 +31,8 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -m pip --version >/dev/nu
         exit 1
     }
 fi
+# Never compiled: an extension module in the checkout would hide later edits.
+unset PBX_MYPYC
 # "compat": edits take effect at once, and twistd finds the plug-in from any folder.
 retry "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --editable "$package" --config-settings editable_mode=compat

@@ -19,7 +19,7 @@ def status(found: Mapping[str, Any]) -> str:
     down = "" if database.get("available", True) else " (does not answer)"
     lines = [
         ("health", "; ".join([word, *map(printable, health["reasons"])])),
-        ("version", found["version"]),
+        ("version", " ".join((found["version"], found.get("build", "")))),
         ("process", f"{found['pid']}, up {duration(found['uptime'])}"),
         ("database", f"{database.get('url', 'none')}{down}"),
         ("cache", cache.get("url", "none")),

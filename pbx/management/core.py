@@ -24,6 +24,7 @@ from pbx.interfaces import (
 )
 from pbx.logs import LOG, LogFilter
 from pbx.management.resources import Resources
+from pbx.sip import parser
 from pbx.sip.address import Address
 
 #: The release whose interface is spoken; its tools read it out of ``version``.
@@ -189,6 +190,7 @@ class CoreCommands:
         found = self._statistics()
         return {
             "version": __version__,
+            "build": "pure" if str(parser.__file__).endswith(".py") else "compiled",
             "pid": os.getpid(),
             "uptime": int(self._clock.seconds() - self._since),
             "listeners": [at.socket for at in self._listeners()],

@@ -37,6 +37,7 @@ class ShowTests(SynchronousTestCase):
         text = show.status(
             {
                 "version": "0.1.0",
+                "build": "compiled",
                 "pid": 5,
                 "uptime": 65,
                 "listeners": ["udp:127.0.0.1:5070"],
@@ -48,6 +49,7 @@ class ShowTests(SynchronousTestCase):
         )
         for line in (
             "degraded; disk full",
+            "0.1.0 compiled",
             "5, up 1m 05s",
             "sqlite:var/pbx.db (does not answer)",
             "udp:127.0.0.1:5070",

@@ -165,6 +165,8 @@ class CoreCommandsTests(SynchronousTestCase):
         self.clock.advance(3)
         status: Any = self.core.status()
         self.assertEqual(status["uptime"], 3)
+        # tools/compiled.py says what it runs the tests on.
+        self.assertEqual(status["build"], os.environ.get("PBX_BUILD", "pure"))
         self.assertEqual(status["listeners"], ["udp:127.0.0.1:5070"])
         self.assertEqual(status["web"], "http://127.0.0.1:1/")
         self.assertEqual(status["counts"]["dialog:active_dialogs"], 2)

