@@ -7,7 +7,7 @@ start. Nothing that is built here is bound, read or written before the service s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -121,11 +121,12 @@ from pbx.transaction.timers import Timers
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
-from pbx.transport.hosts import local_addresses, real_client, source_towards
+from pbx.transport.hosts import local_addresses, own_names, real_client, source_towards
 from pbx.transport.listeners import Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
-from pbx.transport.tls import TLSContexts, TLSSettings
+from pbx.transport.shared_tls import SharedTLS
+from pbx.transport.tls import TLSSettings, is_set
 from pbx.transport.web import WebSIP
 
 PartT = TypeVar("PartT")
@@ -247,7 +248,7 @@ class Builder:
 
     def _transport(self) -> None:
         tables, reactor = self._tables, self._reactor
-        self._tls: TLSContexts | None = None
+        self._tls = self._add(self._shared_tls())
         self._registry.provide(IWire, self._delivery)
         flows, self._listeners = self.listening()
         self._flows = self._add(flows)
@@ -270,7 +271,7 @@ class Builder:
         )
         locator = Locator(dns, resolver, reactor)
         connections = Connections(transport, self._wheel, self._delivery, reactor.seconds)
-        flows = Flows(connections, locator, reactor, self._tls_contexts)
+        flows = Flows(connections, locator, reactor, self._tls.contexts)
         sip = tables.of(SipSettings)
         listeners = Listeners(
             sip.listen,
@@ -278,7 +279,7 @@ class Builder:
             flows,
             transport,
             tables.of(WebSocketSettings),
-            self._tls_contexts,
+            self._tls.contexts,
             reactor,
         )
         self._web_sip = WebSIP(
@@ -291,15 +292,20 @@ class Builder:
         return flows, listeners
 
     def _http_tls(self) -> IOpenSSLContextFactory | None:
-        return cast(IOpenSSLContextFactory, self._tls_contexts())
+        return cast(IOpenSSLContextFactory, self._tls.contexts())
 
-    def _tls_contexts(self) -> TLSContexts:
-        if self._tls is None:
-            sip = self._tables.of(SipSettings)
-            names = [sip.domain, *([sip.advertise] if sip.advertise else []), "localhost"]
-            names += sorted(local_addresses())
-            self._tls = TLSContexts(self._tables.of(TLSSettings), self._base / "var", names)
-        return self._tls
+    def _shared_tls(self) -> SharedTLS:
+        tables, base = self._tables, self._base
+        found = tables.of(TLSSettings)
+        files = {name: getattr(found, name) for name in ("certificate", "private_key", "ca")}
+        located = {name: base / path for name, path in files.items() if is_set(path)}
+        sip = tables.of(SipSettings)
+        return SharedTLS(
+            replace(found, **located),
+            base / "var",
+            lambda: own_names(sip.domain, sip.advertise),
+            self._reactor,
+        )
 
     # Services
 

@@ -17,9 +17,9 @@ from pbx.interfaces import IDatabase, IStartable
 from pbx.sip.address import Address
 from pbx.sip.uri import join_host_port
 from pbx.storage.layout import SchemaMismatch
+from pbx.transport.certificates import CertificateFailed
 from pbx.transport.hosts import is_wildcard, local_addresses
 from pbx.transport.listeners import ListenFailed
-from pbx.transport.tls import CertificateFailed
 
 FIRST_EXTENSIONS = ("1001", "1002", "1003")
 

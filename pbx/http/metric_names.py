@@ -204,6 +204,33 @@ NAMED: Final[tuple[Row, ...]] = (
         delivered="msilo:dumped_messages",
         failed="msilo:failed_messages",
     ),
+    # Web
+    _gauge(
+        "pbx_certificate_days_left",
+        "tls:certificate_days_left",
+        "Days that the certificate for TLS, wss and https is good for.",
+    ),
+    _gauge("pbx_http_connections", "http:connections_used", "Open HTTP connections."),
+    _counter(
+        "pbx_http_connections_refused",
+        "http:refused_connections",
+        "HTTP connections above the limits.",
+    ),
+    _counter("pbx_http_requests_too_slow", "http:slow_requests", "HTTP requests cut off half-way."),
+    _by(
+        Kind.COUNTER,
+        "pbx_web_logins_total",
+        "result",
+        "Log-ins to the web phone, wrong ones, and those refused after too many wrong ones.",
+        ok="web:logins",
+        failed="web:failed_logins",
+        refused="web:refused_logins",
+    ),
+    _gauge(
+        "pbx_web_failing_sources",
+        "web:failing_sources_used",
+        "Addresses that failed to log in to the web phone and are remembered.",
+    ),
     # Plugins
     _by(
         Kind.COUNTER,

@@ -31,8 +31,8 @@ class HTTPSettings:
     """The ``[http]`` table."""
 
     listen: tuple[str, ...] = ("tcp:127.0.0.1:8888", "tls:0.0.0.0:8443")
-    """Where HTTP is spoken: tcp: or tls:, address, port; IPv6 in brackets. A tls: listener needs
-    the certificate of ``[tls]`` and is left out without one."""
+    """Where HTTP is spoken: tcp: or tls:, address, port; IPv6 in brackets. For https the
+    certificate of ``[tls]`` is shown."""
     max_body: int = 1 << 20
     """Bytes of a request body; a larger one is answered with 413."""
     idle_timeout: float = 60.0

@@ -34,6 +34,7 @@ COMPATIBLE_WITH = "3.6.8"
 GAUGES = frozenset(
     {
         "timestamp",
+        "certificate_days_left",
         "active_dialogs",
         "early_dialogs",
         "registered_users",

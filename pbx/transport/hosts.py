@@ -51,6 +51,12 @@ def local_addresses(proc: Path = Path("/proc/net")) -> frozenset[str]:
     return frozenset(found)
 
 
+def own_names(domain: str, advertised: str) -> list[str]:
+    """What this host may be called by who connects to it, the domain first."""
+    names = [domain, advertised, socket.gethostname(), "localhost", *sorted(local_addresses())]
+    return list(dict.fromkeys(name for name in names if name and "%" not in name))
+
+
 def source_towards(host: str) -> str:
     """The address that the kernel would send from to this peer, "" when there is no route."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
@@ -24,9 +20,9 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from pbx.sip.errors import TransportFailed
+from pbx.transport.certificates import CertificateFailed, make_certificate, read_certificate
 from pbx.transport.hosts import literal
 
-_YEARS = 10
 _MINIMUM = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
 
 
@@ -57,10 +53,6 @@ class TLSSettings:
             raise ValueError("verify_client needs ca")
 
 
-class CertificateFailed(Exception):
-    """A certificate or key file that cannot be used; the text is one line."""
-
-
 def is_set(path: Path) -> bool:
     """Whether a file was named."""
     return path != Path()
@@ -81,15 +73,16 @@ class TLSContexts:
     began with. ``folder`` is where a certificate of our own is kept and ``names`` what it shows.
     """
 
-    def __init__(self, settings: TLSSettings, folder: Path, names: Iterable[str] = ()) -> None:
+    def __init__(self, settings: TLSSettings, folder: Path, names: Sequence[str] = ()) -> None:
         self._settings = settings
+        self.is_own = not is_set(settings.certificate)
         self.certificate_file = settings.certificate
         self.key_file = settings.private_key
-        if not is_set(settings.certificate):
+        if self.is_own:
             self.certificate_file = folder / "tls-certificate.pem"
             self.key_file = folder / "tls-key.pem"
             if not (self.certificate_file.exists() and self.key_file.exists()):
-                make_certificate(self.certificate_file, self.key_file, list(names))
+                make_certificate(self.certificate_file, self.key_file, names)
         self._server: SSL.Context
         self._client: SSL.Context
         self.not_after: datetime.datetime
@@ -97,7 +90,7 @@ class TLSContexts:
 
     def reload(self) -> None:
         """Read the files again, for new connections. Raises CertificateFailed, changing nothing."""
-        chain, key = _read(self.certificate_file, self.key_file)
+        chain, key = read_certificate(self.certificate_file, self.key_file)
         server = self._context(chain, key)
         client = self._context(chain, key)
         settings = self._settings
@@ -191,62 +184,6 @@ def identities(certificate: x509.Certificate) -> frozenset[str]:
     if not domains:
         domains = {name.lower() for name in names.get_values_for_type(x509.DNSName)}
     return frozenset(domains | {str(ip) for ip in names.get_values_for_type(x509.IPAddress)})
-
-
-def make_certificate(certificate_file: Path, key_file: Path, names: Sequence[str]) -> None:
-    """Write a self-signed certificate for these hosts. Raises CertificateFailed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    shown: list[x509.GeneralName] = []
-    for name in dict.fromkeys(names):
-        if address := literal(name):
-            shown.append(x509.IPAddress(ip_address(address)))
-        elif name.isascii():
-            shown.append(x509.DNSName(name))
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, (names or ["pbx"])[0][:64])])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=365 * _YEARS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    )
-    if shown:
-        builder = builder.add_extension(x509.SubjectAlternativeName(shown), critical=False)
-    certificate = builder.sign(key, hashes.SHA256())
-    try:
-        certificate_file.parent.mkdir(parents=True, exist_ok=True)
-        secret = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        with os.fdopen(
-            os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-        ) as out:
-            out.write(secret)
-        certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    except OSError as error:
-        raise CertificateFailed(f"{error.filename}: {error.strerror}") from None
-
-
-def _read(certificate_file: Path, key_file: Path) -> tuple[Sequence[x509.Certificate], object]:
-    try:
-        chain = x509.load_pem_x509_certificates(certificate_file.read_bytes())
-    except OSError as error:
-        raise CertificateFailed(f"{certificate_file}: {error.strerror}") from None
-    except ValueError:
-        raise CertificateFailed(f"{certificate_file}: no certificate in it") from None
-    try:
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-    except OSError as error:
-        raise CertificateFailed(f"{key_file}: {error.strerror}") from None
-    except (ValueError, TypeError):
-        raise CertificateFailed(f"{key_file}: no private key without password in it") from None
-    return chain, key
 
 
 def _accept(

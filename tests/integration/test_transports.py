@@ -28,13 +28,14 @@ from pbx.sip.address import Address
 from pbx.sip.errors import TransportFailed
 from pbx.sip.uri import URI
 from pbx.timing import TimerWheel
+from pbx.transport.certificates import make_certificate
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
 from pbx.transport.listeners import IReactor, Listeners, ListenFailed
 from pbx.transport.locate import DNSSettings, Locator
 from pbx.transport.settings import TransportSettings, WebSocketSettings
-from pbx.transport.tls import TLSContexts, TLSSettings, make_certificate
+from pbx.transport.tls import TLSContexts, TLSSettings
 from tests.transport.parts import OPTIONS, Recorder, Tap
 
 reactor = cast(IReactor, global_reactor)

@@ -12,15 +12,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pbx.sip.address import Address
 from pbx.sip.uri import URI
+from pbx.transport.certificates import CertificateFailed, make_certificate
 from pbx.transport.flows import Identity
 from pbx.transport.hosts import literal, local_addresses
 from pbx.transport.listeners import ListenFailed, ListenSpec, parse_advertised, parse_listener
 from pbx.transport.tls import (
-    CertificateFailed,
     TLSContexts,
     TLSSettings,
     identities,
-    make_certificate,
 )
 
 BOUND = (
