@@ -29,6 +29,7 @@ from pbx.http.visitors import Visitors
 from pbx.interfaces import (
     IAliases,
     IAuthenticator,
+    IBlacklists,
     ICache,
     ICommands,
     IDatabase,
@@ -54,9 +55,13 @@ from pbx.interfaces import (
     IWire,
 )
 from pbx.lifecycle import Lifecycle, greet, web_addresses
-from pbx.management.commands import Commands
+from pbx.management.commands import Commands, module_of
 from pbx.management.core import CoreCommands
-from pbx.management.trace import Tracer, TraceSettings
+from pbx.management.events import EventInterface
+from pbx.management.logs import LogCommands
+from pbx.management.reports import StatusReports
+from pbx.management.requests import RequestCommands
+from pbx.management.trace import Tracer, TraceSettings, TraceStreams
 from pbx.management.unix import ManagementSettings, ManagementSocket
 from pbx.media.open import EngineParts, open_engine
 from pbx.media.settings import MediaSettings
@@ -77,6 +82,7 @@ from pbx.services.accounting import (
 )
 from pbx.services.aliases import Aliases
 from pbx.services.authenticator import Authenticator, AuthenticatorSettings, Subscribers
+from pbx.services.blacklists import Blacklists
 from pbx.services.call_metrics import CallMetrics
 from pbx.services.cluster import Cluster, ClusterSettings
 from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
@@ -344,6 +350,7 @@ class Builder:
         registry.provide(IDomains, domains)
         aliases = self._add(Aliases(database, events))
         registry.provide(IAliases, aliases)
+        registry.provide(IBlacklists, self._add(Blacklists(reactor)))
         auth = tables.of(AuthenticatorSettings)
         self._authenticator = self._add(Authenticator(auth, database, domains, events, reactor))
         registry.provide(IAuthenticator, self._authenticator)
@@ -399,6 +406,7 @@ class Builder:
             wheel,
             self._cluster,
         )
+        self._registrar = registrar
         registry.provide(IRegistrar, self._add(registrar))
         msilo = tables.of(MessageSiloSettings)
         if msilo.enabled:
@@ -535,6 +543,11 @@ class Builder:
         management = self._tables.of(ManagementSettings)
         site, commands = self._site, self._commands
         reactor = cast(IReactorCore, self._reactor)
+        self._add(EventInterface(self._events, self._registrar, self._reactor))
+        self._add(LogCommands())
+        self._add(StatusReports(lambda: self._parts, module_of, self._events, self._reactor))
+        self._add(RequestCommands(self._layer, self._user_agent, self._flows, self._dialogs))
+        self._add(TraceStreams(self._delivery, self._reactor))
         self._add(Tracer(self._tables.of(TraceSettings), self._delivery, self._reactor))
         self._add(
             CoreCommands(

@@ -184,6 +184,37 @@ class DestinationChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayChanged:
+    """A gateway went up or down (dynamic routing): ``state`` is active, probing or disabled."""
+
+    id: str
+    address: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchChanged:
+    """A destination of a dispatcher set changed: ``state`` is active, inactive or probing."""
+
+    set: int
+    uri: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceExposed:
+    """A publication, because an operator asked for all of them (presence)."""
+
+    presentity: str
+    package: str
+    expires: float
+    etag: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TableChanged:
     """Rows of a table were changed by another program (storage watcher)."""
 

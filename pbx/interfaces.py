@@ -198,6 +198,9 @@ class ITransactions(Interface):
         once per request, by who answers it as a user agent server.
         """
 
+    def waiting(name: str) -> IServerTransaction | None:
+        """A request without final response yet, by topmost branch or Call-ID."""
+
     def counts() -> Mapping[str, int]:
         """Gauges and counters by name."""
 
@@ -212,7 +215,8 @@ class IUserAgent(Interface):
         timeout: float | None = None,
     ) -> Awaitable[Response]:
         """Send a request without Via and give its final response (408 and 503 are made up here
-        when none comes). Call-ID, CSeq, Max-Forwards are filled in when missing.
+        when none comes). Call-ID, CSeq, Max-Forwards are filled in when missing. A 2xx to INVITE
+        gets its ACK. Cancelling the Deferred around it sends CANCEL, or BYE when it is too late.
         """
 
 
@@ -282,6 +286,15 @@ class IDomains(Interface):
 
     def names() -> Sequence[str]:
         """All of them, the default domain first."""
+
+
+class IBlacklists(Interface):
+    """Named lists of destinations, filled by management commands; what they mean is up to the
+    policy.
+    """
+
+    def blocks(name: str, address: Address, text: str = "") -> bool:
+        """Whether a rule of the list matches a destination, and ``text`` its pattern."""
 
 
 class IAliases(Interface):

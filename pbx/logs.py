@@ -7,12 +7,16 @@ from typing import Any
 
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LegacyLogObserverWrapper,
+    LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
 )
 from twisted.scripts._twistd_unix import UnixAppLogger
+from zope.interface import implementer
 
 #: OpenSIPS's numbers, from alert to debug.
 LEVELS: Mapping[int, Any] = {
@@ -26,14 +30,28 @@ LEVELS: Mapping[int, Any] = {
 }
 
 
+@implementer(ILogFilterPredicate)
 class LogFilter:
-    """Lets events of a level and above pass; the level may change at any time."""
+    """Lets events of a level and above pass; the level may change at any time.
+
+    ``muted`` lets nothing pass. ``limit`` is a level that nothing exceeds, 0 for none.
+    """
 
     def __init__(self, level: int = 3) -> None:
         self._predicate = LogLevelFilterPredicate()
         self._level = level
+        self._levels: dict[str, int] = {}
+        self.limit = 0
+        self.muted = False
         self._options: Mapping[str, Any] = {}
         self.set_level(level)
+
+    def __call__(self, event: LogEvent) -> Any:
+        """ILogFilterPredicate."""
+        level = event.get("log_level")
+        if self.muted or (self.limit and level is not None and level < LEVELS[self.limit]):
+            return PredicateResult.no
+        return self._predicate(event)
 
     @property
     def level(self) -> int:
@@ -44,6 +62,21 @@ class LogFilter:
         """Raises KeyError for a number that is none."""
         self._predicate.defaultLogLevel = LEVELS[level]
         self._level = level
+
+    def level_of(self, module: str) -> int:
+        """OpenSIPS's number of the level of one module, and of those below it."""
+        return self._levels.get(module, self._level)
+
+    def set_level_of(self, module: str, level: int) -> None:
+        """A level of its own for a module. Raises KeyError."""
+        self._predicate.setLogLevelForNamespace(module, LEVELS[level])
+        self._levels[module] = level
+
+    def set_limit(self, level: int) -> None:
+        """A level that nothing exceeds, 0 for none. Raises KeyError."""
+        if level:
+            assert LEVELS[level]
+        self.limit = level
 
     def use(self, options: Mapping[str, Any]) -> str:
         """A value for the ``logger`` option of twistd: where its other options say, filtered."""
@@ -57,7 +90,7 @@ class LogFilter:
         inner = logger._getLogObserver()  # type: ignore[no-untyped-call]
         if not ILogObserver.providedBy(inner):
             inner = LegacyLogObserverWrapper(inner)
-        return FilteringLogObserver(inner, [self._predicate])
+        return FilteringLogObserver(inner, [self])
 
 
 #: The log of this process.

@@ -152,7 +152,7 @@ class Dialplan:
         """Where the rules come from; there is one partition."""
         if partition is not None:
             _check_partition(partition)
-            return {"Partition": PARTITION, "table": TABLE, "db_url": self._database.url}
+            return {"Partition": PARTITION, "Table": TABLE, "db_url": self._database.url}
         shown = {"name": PARTITION, "table": TABLE, "db_url": self._database.url}
         return {"Partitions": [shown]}
 

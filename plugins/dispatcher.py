@@ -17,7 +17,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from pbx.config import settings
-from pbx.events import BranchFailed, TableChanged
+from pbx.events import BranchFailed, DispatchChanged, TableChanged
 from pbx.interfaces import (
     ICommands,
     IDatabase,
@@ -121,6 +121,7 @@ class Dispatcher:
         self._settings = settings
         self._variable = parse_variable(settings.hash_pvar)
         self._database = database
+        self._events = events
         self._reading = DeferredLock()
         self._states = StateColumn(database, TABLE, "id", timers)
         self._places = Places(flows, timers, settings.resolve_interval, self._all)
@@ -263,11 +264,13 @@ class Dispatcher:
         if destination.state == state:
             return
         destination.state = state
+        word = ("active", "inactive", "probing")[state]
+        self._events.publish(DispatchChanged(destination.set, str(destination.uri), word, reason))
         self.log.info(
             "destination {uri} of set {set} is {state}: {reason}",
             uri=str(destination.uri),
             set=destination.set,
-            state=("active", "inactive", "probing")[state],
+            state=word,
             reason=reason,
         )
         if self._settings.persistent_state:

@@ -15,7 +15,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from pbx.config import settings
-from pbx.events import BranchFailed, TableChanged
+from pbx.events import BranchFailed, GatewayChanged, TableChanged
 from pbx.interfaces import (
     ICommands,
     IDatabase,
@@ -48,6 +48,7 @@ from plugins.drouting_table import (
     ENABLED,
     NEVER,
     PROBING,
+    WORDS,
     Carrier,
     Gateway,
     Prefixes,
@@ -90,6 +91,7 @@ class DynamicRouting:
         self.reloaded = 0.0
         self.rules = self.routed = self.refused = 0
         self._database = database
+        self._events = events
         self._clock = clock
         self._prefixes: dict[int, Prefixes] = {}
         self._callers: dict[tuple[str, str], int] = {}
@@ -283,6 +285,8 @@ class DynamicRouting:
         if gateway.state == state:
             return
         gateway.state = state
+        word = WORDS[state]
+        self._events.publish(GatewayChanged(gateway.id, gateway.address, word, reason))
         self.log.info(
             "gateway {id} is {state}: {reason}",
             id=gateway.id,

@@ -14,6 +14,7 @@ from plugins.probing import Peer, parse_place, parse_socket
 from plugins.timerec import Schedule, parse
 
 ENABLED, DISABLED, PROBING = 0, 1, 2
+WORDS = ("active", "disabled", "probing")
 NEVER, WHEN_DISABLED, ALWAYS = 0, 1, 2
 BY_WEIGHT: Final = "W"
 GATEWAY_COLUMNS: Final = "gwid, type, address, strip, pri_prefix, attrs, probe_mode, state, socket"

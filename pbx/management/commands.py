@@ -111,7 +111,7 @@ class Commands:
     def add(self, part: Any) -> None:
         """Every command of a part that provides ICommands; raises ValueError for a second owner."""
         for name, recipes, function in ICommands(part).commands():
-            self.add_command(name, recipes, function, _module(part))
+            self.add_command(name, recipes, function, module_of(part))
 
     def add_command(
         self,
@@ -229,7 +229,7 @@ class Commands:
         return "OK" if result is None else result
 
 
-def _module(part: object) -> str:
+def module_of(part: object) -> str:
     """What ``help`` names as the exporter of a part's commands: the service, plugin or layer."""
     path = type(part).__module__.split(".")
     if path[:2] == ["pbx", "management"]:

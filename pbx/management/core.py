@@ -47,6 +47,9 @@ GAUGES = frozenset(
         "fragments",
         "kept_messages",
         "followers",
+        "streams",
+        "subscribers",
+        "connections",
     }
 )
 GAUGE_GROUPS = ("load:", "shmem:", "pkmem:")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -11,6 +11,7 @@ from zope.interface import implementer
 from pbx.interfaces import IClientTransaction, IClientUser, IFlow, IFlows, ITransactions, IUserAgent
 from pbx.proxy.forward import Forwarder, size
 from pbx.sip.address import Address
+from pbx.sip.dialog import Dialog
 from pbx.sip.errors import SIPError, TransportFailed
 from pbx.sip.message import Request, Response, response_to
 from pbx.sip.route import next_hop
@@ -72,22 +73,56 @@ class UserAgent:
 
     def _send(self, request: Request, flow: IFlow, timeout: float | None) -> Deferred[Response]:
         Forwarder.stamp(request, flow, flow, None, "")
-        waiting = _Waiting()
+        waiting = _Waiting(self._answered)
         waiting.transaction = self._transactions.send(request, flow, waiting, timeout)
         return waiting.response
+
+    def _answered(self, invite: IClientTransaction, response: Response, wanted: bool) -> None:
+        """Confirm a 2xx to an INVITE of ours (13.2.2.4), and end what nobody waits for."""
+        try:
+            dialog = Dialog.uac(invite.request, response)
+            self._within(dialog, "ACK", dialog.local_cseq, invite.flow)
+            if not wanted:
+                self._within(dialog, "BYE", None, invite.flow)
+        except SIPError:
+            # Nothing that could be confirmed: the other side gives up by itself.
+            return
+
+    def _within(self, dialog: Dialog, method: str, cseq: int | None, flow: IFlow) -> None:
+        request = dialog.request(method, cseq=cseq)
+        addresses = self._flows.locate(dialog.next_hop())
+        found = self._flows.find(addresses[0], flow.local) if addresses else None
+        Forwarder.stamp(request, found or flow, found or flow, None, "")
+        if method == "ACK":
+            self._transactions.send_ack(request, found or flow)
+        else:
+            self._transactions.send(request, found or flow, _Waiting(self._answered))
 
 
 @implementer(IClientUser)
 class _Waiting:
     """The final response of one transaction."""
 
-    __slots__ = ("response", "transaction")
+    __slots__ = ("_answered", "_wanted", "response", "transaction")
 
-    def __init__(self) -> None:
-        self.response: Deferred[Response] = Deferred()
+    def __init__(self, answered: Callable[[IClientTransaction, Response, bool], None]) -> None:
+        self._answered = answered
+        self._wanted = True
+        self.response: Deferred[Response] = Deferred(self._give_up)
         self.transaction: IClientTransaction | None = None
 
+    def _give_up(self, response: Deferred[Response]) -> None:
+        self._wanted = False
+        if self.transaction is None:
+            return
+        if self.transaction.request.method == "INVITE":
+            self.transaction.cancel()
+        else:
+            self.transaction.abandon()
+
     def response_received(self, transaction: IClientTransaction, response: Response) -> None:
+        if transaction.request.method == "INVITE" and 200 <= response.status < 300:
+            self._answered(transaction, response, self._wanted)
         if response.status >= 200 and not self.response.called:
             self.response.callback(response)
 

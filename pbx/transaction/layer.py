@@ -17,6 +17,7 @@ from pbx.interfaces import (
     IFlow,
     IFlows,
     IMetrics,
+    IServerTransaction,
     IStatistics,
     ITransactions,
     ITransactionUser,
@@ -202,6 +203,14 @@ class TransactionLayer:
             self._seen.add(name, key)
             return False
         return known != key
+
+    def waiting(self, name: str) -> IServerTransaction | None:
+        """A request without final response yet, by topmost branch or Call-ID."""
+        for transaction in self._servers.values():
+            request = transaction.request
+            if transaction.status < 200 and name in (request.via.branch, request.call_id):
+                return transaction
+        return None
 
     def counts(self) -> Mapping[str, int]:
         """Gauges and counters by name."""

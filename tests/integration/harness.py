@@ -197,7 +197,7 @@ class PBX:
             self.ports[kind] = int(place.rpartition(":")[2])
         return True
 
-    def mi(self, method: str, *params: Any, **named: Any) -> Any:
+    def mi(self, method: str, /, *params: Any, **named: Any) -> Any:
         """The result of a management command. Raises ValueError with the error's message."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": named or list(params)}
         with socket.socket(socket.AF_UNIX) as connection:

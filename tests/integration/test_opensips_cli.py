@@ -18,13 +18,14 @@ CLI = Path(sys.executable).parent / "opensips-cli"
 
 class OpensipsCliTestCase(PBXTestCase):
     tables: dict[str, dict[str, Any]] = {}
+    plugins: tuple[str, ...] = ("mi_http", "mi_fifo", "mi_datagram")
 
     def setUp(self) -> None:
         super().setUp()
         port = free_port()
         self.running = self.pbx(
             {
-                "plugins": {"enabled": ["mi_http", "mi_fifo", "mi_datagram"]},
+                "plugins": {"enabled": list(self.plugins)},
                 "http": {"listen": [f"tcp:127.0.0.1:{port}"]},
                 "mi_fifo": {"fifo_name": "fifo", "reply_dir": str(self.folder)},
                 "mi_datagram": {"listen": [f"udp:127.0.0.1:{port}", "unix:datagrams"]},

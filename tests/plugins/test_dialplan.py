@@ -319,7 +319,7 @@ class DialplanTests(SynchronousTestCase):
         self.assertEqual(self.call("dp_show_partition"), {"Partitions": [shown]})
         self.assertEqual(
             self.call("dp_show_partition", partition="default"),
-            {"Partition": "default", "table": "dialplan", "db_url": "memory:"},
+            {"Partition": "default", "Table": "dialplan", "db_url": "memory:"},
         )
         self.assertEqual(
             self.refused("dp_show_partition", partition="x"), (400, "Partition not found")

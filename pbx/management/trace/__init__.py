@@ -2,5 +2,6 @@
 
 from pbx.management.trace.commands import Tracer
 from pbx.management.trace.recorder import Recorder, TraceSettings
+from pbx.management.trace.streams import TraceStreams
 
-__all__ = ["Recorder", "TraceSettings", "Tracer"]
+__all__ = ["Recorder", "TraceSettings", "TraceStreams", "Tracer"]

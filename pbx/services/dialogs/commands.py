@@ -9,9 +9,13 @@ from typing import Protocol
 from pbx.commands import CommandFailed
 from pbx.services.dialogs.call import ENDED, Call, Leg
 from pbx.services.dialogs.settings import DialogSettings
+from pbx.services.dialogs.speaker import Speaker
+from pbx.sip.errors import SIPError
 from pbx.sip.params import split_outside
 
 Json = dict[str, object]
+#: Requests within a call that change nothing about it.
+HARMLESS = ("OPTIONS", "INFO", "MESSAGE", "NOTIFY", "REFER")
 
 
 class Calls(Protocol):
@@ -33,6 +37,8 @@ class Calls(Protocol):
 
     def changed(self, call: Call) -> None:
         """Variables or profiles of a call were changed."""
+
+    speaker: Speaker
 
     async def sync(self) -> None:
         """Write every change now."""
@@ -59,6 +65,7 @@ class DialogCommands:
             ("dlg_list", lists, self.dlg_list),
             ("dlg_list_ctx", lists, self.dlg_list_ctx),
             ("dlg_end_dlg", (("dialog_id",), ("dialog_id", "extra_hdrs")), self.dlg_end_dlg),
+            ("dlg_send_sequential", _sequential(), self.dlg_send_sequential),
             ("profile_get_size", profile, self.profile_get_size),
             ("profile_list_dlgs", profile, self.profile_list_dlgs),
             ("profile_get_values", (("profile",),), self.profile_get_values),
@@ -134,6 +141,40 @@ class DialogCommands:
         if not self._calls.end(call.did, "admin", "", _headers(extra_hdrs)):
             raise CommandFailed(500, "Operation failed")
         return "OK"
+
+    async def dlg_send_sequential(
+        self,
+        callid: str,
+        method: str = "OPTIONS",
+        body: str = "none",
+        mode: str = "callee",
+        headers: str = "",
+    ) -> Json:
+        """Ask one side (``mode`` caller or callee) within a call, and what it said; ``body`` is
+        none or custom:TYPE:TEXT. What would change the call itself is refused.
+        """
+        call = self._named(callid)
+        if call is None or call.state not in (3, 4):
+            raise CommandFailed(404, "Dialog not found")
+        if method.upper() not in HARMLESS:
+            raise CommandFailed(400, f"Bad method: one of {', '.join(HARMLESS)}")
+        if mode not in ("caller", "callee"):
+            raise CommandFailed(400, "Bad mode: caller or callee")
+        kind, _, rest = body.partition(":")
+        type_, _, text = rest.partition(":")
+        if body != "none" and not (kind == "custom" and "/" in type_):
+            raise CommandFailed(400, "Bad body: none or custom:TYPE:TEXT")
+        more = _headers(headers) + ((("Content-Type", type_),) if text else ())
+        try:
+            response = await self._calls.speaker.say(
+                call, mode == "caller", method.upper(), more, text.encode()
+            )
+        except SIPError as error:
+            raise CommandFailed(500, error.reason or "Operation failed") from None
+        return {
+            "Status": f"{response.status} {response.reason}",
+            "Message": "" if response.local else bytes(response).decode("utf-8", "replace"),
+        }
 
     def _named(self, name: str) -> Call | None:
         """By cookie, by row number or by Call-ID."""
@@ -317,6 +358,14 @@ def _number(text: str | int) -> int:
 def _names(text: str) -> frozenset[str]:
     names = (name.partition("/")[0].strip(" \t") for name in text.split(";"))
     return frozenset(name for name in names if name)
+
+
+def _sequential() -> Sequence[Sequence[str]]:
+    """Every selection of the optional parameters."""
+    recipes: list[tuple[str, ...]] = [("callid",)]
+    for name in ("method", "body", "mode", "headers"):
+        recipes += [(*recipe, name) for recipe in recipes]
+    return recipes
 
 
 def _headers(text: str) -> tuple[tuple[str, str], ...]:

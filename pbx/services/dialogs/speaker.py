@@ -54,6 +54,27 @@ class Speaker:
         if callee is not None:
             self._ping(call.towards_callee(callee), callee, done)
 
+    async def say(
+        self,
+        call: Call,
+        to_caller: bool,
+        method: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes,
+    ) -> Response:
+        """The final response of one side to a request of ours. Raises SIPError."""
+        callee = call.callee_side()
+        if callee is None or self.user_agent is None:
+            raise SIPError("No Such Side", 404)
+        leg = call.caller_leg if to_caller else callee
+        dialog = call.towards_caller(callee) if to_caller else call.towards_callee(callee)
+        # As for pings.
+        dialog.local_cseq = max(dialog.local_cseq - 1, 0)
+        request = dialog.request(method, headers, body)
+        flow = self._flow(leg)
+        hop = None if flow is not None else dialog.next_hop()
+        return await self.user_agent.send(request, hop, flow)
+
     def _ping(self, dialog: Dialog, leg: Leg, done: Done) -> None:
         # The CSeq is used a second time: a higher one would make the next request of the real
         # peer look out of order (12.2.2), and even a refusal of this one shows a live dialog.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 
 from pbx.commands import CommandFailed
+from pbx.events import PresenceExposed
+from pbx.interfaces import IEvents
 from pbx.services.presence.publications import Publications
 from pbx.services.presence.subscription import (
     Package,
@@ -28,12 +31,14 @@ class PresenceCommands:
         table: SubscriptionTable,
         publications: Publications,
         packages: Mapping[str, Package],
+        events: IEvents,
         changed: Callable[[str, str], object],
         sweep: Callable[[], object],
     ) -> None:
         self._table = table
         self._publications = publications
         self._packages = packages
+        self._events = events
         self._changed = changed
         self._sweep = sweep
 
@@ -46,6 +51,7 @@ class PresenceCommands:
             ("refresh_watchers", refresh, self.refresh_watchers),
             ("refreshWatchers", refresh, self.refresh_watchers),
             ("cleanup", ((),), self.cleanup),
+            ("pres_expose", (("event",), ("event", "filter")), self.pres_expose),
         )
 
     def pres_phtable_list(self) -> list[Json]:
@@ -81,6 +87,29 @@ class PresenceCommands:
         if event not in self._packages:
             raise CommandFailed(404, "Wrong event parameter")
         self._changed(event, uri.aor)
+        return "OK"
+
+    def pres_expose(self, event: str, filter: str | Sequence[str] = "") -> str:
+        """Tell subscribers of E_PRESENCE_EXPOSED everything that is published in a package, of
+        presentities that match a shell pattern.
+        """
+        if event not in self._packages:
+            raise CommandFailed(404, "Wrong event parameter")
+        patterns = [filter] if isinstance(filter, str) else list(filter)
+        pattern = str(patterns[0]) if patterns else ""
+        for publication in self._publications.all():
+            if publication.package == event and (
+                not pattern or fnmatch.fnmatchcase(sip_uri(publication.presentity), pattern)
+            ):
+                self._events.publish(
+                    PresenceExposed(
+                        publication.presentity,
+                        event,
+                        publication.expires,
+                        publication.etag,
+                        publication.body,
+                    )
+                )
         return "OK"
 
     def cleanup(self) -> str:

@@ -101,7 +101,7 @@ class EventServer:
         self._subscriber = Subscriber(settings, self._requests, contacts, self._watching, clock)
         self._publisher = Publisher(settings, self._requests, self._publications, clock)
         self._commands = PresenceCommands(
-            self._watching.table, self._publications, self._packages, changed, self.sweep
+            self._watching.table, self._publications, self._packages, events, changed, self.sweep
         )
         events.subscribe(DocumentChanged, self._document_changed)
 
