@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
         ("registrations", "who is registered, and where"),
         ("calls", "calls in progress"),
         ("lb", "FreeSWITCH nodes and their load"),
+        ("subscriptions", "who watches whom: presence, busy lamps, message waiting"),
+        ("presentities", "what is published of whom"),
         ("reload", "read the policy and the tables kept in memory again"),
         ("stop", "stop the PBX"),
     ):

@@ -92,6 +92,40 @@ def link(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"  {address}" for address in found["links"])])
 
 
+def subscriptions(found: Mapping[str, Any]) -> str:
+    """``pbxctl subscriptions``: a line per subscription."""
+    rows = [
+        (
+            one["watcher"],
+            one["presentity"] + (f" ({one['members']} members)" if one["members"] else ""),
+            one["event"],
+            one["state"],
+            duration(one["expires"]),
+            one["contact"],
+        )
+        for one in found["Subscriptions"]
+    ]
+    titles = ("WATCHER", "WATCHES", "EVENT", "STATE", "EXPIRES", "CONTACT")
+    return table(titles, rows, "nobody watches anybody")
+
+
+def presentities(found: Mapping[str, Any]) -> str:
+    """``pbxctl presentities``: a line per user and event package."""
+    rows = [
+        (
+            one["presentity"],
+            one["event"],
+            one["state"],
+            one["publications"],
+            one["watchers"],
+            duration(one["expires"]),
+        )
+        for one in found["Presentities"]
+    ]
+    titles = ("USER", "EVENT", "STATE", "PUBLISHED BY", "WATCHERS", "EXPIRES")
+    return table(titles, rows, "nobody has published anything")
+
+
 def anything(found: object) -> str:
     """Text as it is, the rest as JSON."""
     return printable(found) if isinstance(found, str) else as_json(found)
@@ -103,6 +137,8 @@ VIEWS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "registrations": ("ul_dump", registrations),
     "calls": ("dlg_list", calls),
     "lb": ("lb_list", balancer),
+    "subscriptions": ("presence_subscriptions", subscriptions),
+    "presentities": ("presence_presentities", presentities),
     "reload": ("reload", anything),
     "stop": ("kill", anything),
 }

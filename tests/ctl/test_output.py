@@ -88,3 +88,37 @@ class ShowTests(SynchronousTestCase):
         }
         self.assertIn("pstn=2/500", show.balancer({"Destinations": [node]}))
         self.assertIn("phone to phone", show.balancer({"Destinations": []}))
+
+    def test_subscriptions(self) -> None:
+        one = {
+            "watcher": "1001@pbx.test",
+            "presentity": "team@pbx.test",
+            "event": "presence",
+            "state": "active",
+            "members": 3,
+            "expires": 3599,
+            "contact": "sip:1001@192.0.2.50\x1b[31m",
+        }
+        lines = show.subscriptions({"Subscriptions": [one]}).split("\n")
+        self.assertEqual(
+            lines[0].split(), ["WATCHER", "WATCHES", "EVENT", "STATE", "EXPIRES", "CONTACT"]
+        )
+        self.assertIn("team@pbx.test (3 members)", lines[1])
+        self.assertIn("59m 59s", lines[1])
+        self.assertNotIn("\x1b", lines[1])
+        self.assertEqual(show.subscriptions({"Subscriptions": []}), "nobody watches anybody")
+
+    def test_presentities(self) -> None:
+        one = {
+            "presentity": "1002@pbx.test",
+            "event": "presence",
+            "state": "open: in a meeting",
+            "publications": 2,
+            "watchers": 14,
+            "expires": 60,
+        }
+        lines = show.presentities({"Presentities": [one]}).split("\n")
+        self.assertEqual(lines[0].split()[:3], ["USER", "EVENT", "STATE"])
+        self.assertIn("open: in a meeting", lines[1])
+        self.assertEqual(lines[1].split()[-4:], ["2", "14", "1m", "00s"])
+        self.assertEqual(show.presentities({"Presentities": []}), "nobody has published anything")

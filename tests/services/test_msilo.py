@@ -12,7 +12,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pbx.errors import DatabaseError, Kind
-from pbx.events import Events, Registered
+from pbx.events import Events, MessagesWaiting, Registered
 from pbx.interfaces import (
     ICommands,
     IDatabase,
@@ -783,6 +783,47 @@ class ReminderTests(MessageSiloTestCase):
         self.assertEqual(self.user_agent.sent, [])
         self.advance(3)
         self.assertEqual(len(self.user_agent.sent), 1)
+
+
+class WaitingTests(MessageSiloTestCase):
+    """Whoever shows waiting messages hears how many there are."""
+
+    def node(self, **settings: Any) -> MessageSilo:
+        silo = super().node(**settings)
+        self.told: list[tuple[str, int]] = []
+        self.events.subscribe(
+            MessagesWaiting, lambda event: self.told.append((event.aor, event.count))
+        )
+        return silo
+
+    def test_stored_and_delivered(self) -> None:
+        self.store()
+        self.store()
+        self.register()
+        self.advance()
+        self.assertEqual(self.told, [(BOB, 1), (BOB, 2), (BOB, 0)])
+
+    def test_restart(self) -> None:
+        """What was there is told when it is found: the event server is up before the silo reads."""
+        self.store()
+        self.told.clear()
+        self.advance(31)
+        self.assertEqual(self.told, [])
+        self.insert()
+        self.advance(30)
+        self.assertEqual(self.told, [(BOB, 2)])
+
+    def test_reminders_of_later(self) -> None:
+        self.store(send_at=NOW + 100)
+        self.assertEqual(self.told, [])
+        self.advance(102)
+        self.assertEqual(self.told, [(BOB, 1)])
+
+    def test_deleted_by_others(self) -> None:
+        self.store()
+        self.successResultOf(self.database.execute("DELETE FROM silo"))
+        self.advance(200)
+        self.assertEqual(self.told, [(BOB, 1), (BOB, 0)])
 
 
 class SharedTests(MessageSiloTestCase):

@@ -7,6 +7,7 @@ from defusedxml.ElementTree import fromstring
 from pbx.commands import CommandFailed
 from pbx.services.presence import PresenceSettings
 from pbx.services.presence.throttle import Throttle
+from pbx.services.presence.words import in_words
 from tests.services.presence_case import START, PresenceCase, pidf
 
 NS = "{urn:ietf:params:xml:ns:watcherinfo}"
@@ -221,6 +222,58 @@ class CommandTests(PresenceCase):
             ({"from": "1003@pbx.test", "to": "1009@pbx.test"}, 0),
         ):
             self.assertEqual(len(listed(**limits)), count, limits)
+
+    def test_subscriptions_for_people(self) -> None:
+        self.watch("Event: presence;id=3\nExpires: 60")
+        self.advance(10)
+        self.assertEqual(
+            self.command("presence_subscriptions")(),
+            {
+                "Subscriptions": [
+                    {
+                        "watcher": "1001@pbx.test",
+                        "presentity": "1002@pbx.test",
+                        "event": "presence;id=3",
+                        "state": "active",
+                        "members": 0,
+                        "expires": 50,
+                        "contact": "sip:1001@192.0.2.50:5070",
+                        "failures": 0,
+                        "callid": "sub-1",
+                    }
+                ]
+            },
+        )
+
+    def test_presentities_for_people(self) -> None:
+        self.publish(pidf(more="<note>in a\n meeting</note>"), "Expires: 100")
+        self.publish(pidf(), "Expires: 60")
+        self.watch()
+        kind = "application/simple-message-summary"
+        self.publish(b"Messages-Waiting: no\r\n", event="message-summary", content_type=kind)
+        [first, second] = self.command("presence_presentities")()["Presentities"]
+        self.assertEqual(
+            first,
+            {
+                "presentity": "1002@pbx.test",
+                "event": "presence",
+                "state": "open",
+                "publications": 2,
+                "watchers": 1,
+                "expires": 100,
+            },
+        )
+        self.assertEqual(second["state"], "Messages-Waiting: no")
+
+    def test_words(self) -> None:
+        rpid = 'xmlns:r="urn:ietf:params:xml:ns:pidf:rpid"'
+        for body, words in (
+            (pidf("closed"), "closed"),
+            (pidf(more="<note>in a\n  meeting</note>"), "open: in a meeting"),
+            (pidf(more=f"<r:activities {rpid}><r:meeting/></r:activities>"), "open: meeting"),
+            (b"\xff\x00\nx", "\ufffd\x00"),
+        ):
+            self.assertEqual(in_words(body), words)
 
     def test_refresh(self) -> None:
         self.watch()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from defusedxml.ElementTree import fromstring
 
+from pbx.events import MessagesWaiting
 from pbx.services.presence import PresenceSettings
 from pbx.verdicts import Reply
 from tests.services.presence_case import START, PresenceCase, pidf
@@ -318,3 +319,45 @@ class MessageSummaryTests(PresenceCase):
         self.assertEqual(self.summary(), body)
         bad = self.publish(b"hello", event="message-summary", content_type=kind)
         self.assertEqual(bad.status, 400)
+
+    def test_text_messages(self) -> None:
+        """What the silo keeps for a user counts; voice mail that is published is kept."""
+        self.watch("Event: message-summary", user="1002")
+        self.notified()
+        self.events.publish(MessagesWaiting("1002@pbx.test", 2))
+        self.assertEqual(
+            self.summary(),
+            b"Messages-Waiting: yes\r\nMessage-Account: sip:1002@pbx.test\r\n"
+            b"Voice-Message: 0/0 (0/0)\r\nText-Message: 2/0\r\n",
+        )
+        kind = "application/simple-message-summary"
+        body = b"Messages-Waiting: no\r\nVoice-Message: 0/3\r\n\r\nTo: <sip:1002@pbx.test>\r\n"
+        self.publish(body, event="message-summary", content_type=kind)
+        self.advance(2)
+        self.assertEqual(
+            self.summary(),
+            b"Messages-Waiting: yes\r\nVoice-Message: 0/3\r\nText-Message: 2/0\r\n"
+            b"\r\nTo: <sip:1002@pbx.test>\r\n",
+        )
+        self.events.publish(MessagesWaiting("1002@pbx.test", 0))
+        self.advance(2)
+        self.assertEqual(self.summary(), body)
+
+    def test_summary_with_texts_of_its_own(self) -> None:
+        body = b"Messages-Waiting: yes\r\nText-Message: 7/0\r\n"
+        self.publish(
+            body, event="message-summary", content_type="application/simple-message-summary"
+        )
+        self.events.publish(MessagesWaiting("1002@pbx.test", 2))
+        self.watch("Event: message-summary", user="1002")
+        self.assertEqual(self.summary(), body)
+
+
+class NoTextsTests(PresenceCase):
+    settings = PresenceSettings(count_stored_messages=False)
+
+    def test_text_messages(self) -> None:
+        self.watch("Event: message-summary", user="1002")
+        self.events.publish(MessagesWaiting("1002@pbx.test", 2))
+        self.advance(2)
+        self.assertEqual(len(self.notified()), 1)

@@ -29,6 +29,7 @@ class Mailbox:
         "running",
         "timer",
         "timer_due",
+        "told",
         "woken",
     )
 
@@ -43,6 +44,8 @@ class Mailbox:
         self.delivered: dict[int, int] = {}
         #: Rows that the phones registered now do not want.
         self.refused: set[int] = set()
+        #: How many waiting messages others were last told of.
+        self.told = 0
         self.attempts = 0
         self.running = False
         #: Seconds after which to go on when the run that is under way ends; None: nobody asked.
@@ -58,6 +61,10 @@ class Mailbox:
     def idle(self) -> bool:
         """Whether it can be forgotten."""
         return not (self.rows or self.reserved or self.delivered or self.running)
+
+    def waiting(self, now: float) -> int:
+        """How many messages could be sent now if a phone took them: no reminders of later."""
+        return sum(1 for due in self.rows.values() if due <= now)
 
     def ready(self, now: float) -> int | None:
         """The id of the first message that may be sent now."""

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError
-from pbx.events import Registered
+from pbx.events import MessagesWaiting, Registered
 from pbx.interfaces import (
     ICommands,
     IDatabase,
@@ -61,6 +61,7 @@ class MessageSilo:
         self._table = SiloTable(database)
         self._courier = courier
         self._domains = domains
+        self._events = events
         self._clock = clock
         self._timers = timers
         self._mailboxes: dict[str, Mailbox] = {}
@@ -120,6 +121,7 @@ class MessageSilo:
             mailbox.reserved -= 1
             self._tidy(mailbox)
         self._stored += 1
+        self._tell(mailbox)
         if message.snd_time:
             self._sleep(mailbox)
         elif self._courier.is_registered(owner):
@@ -143,6 +145,13 @@ class MessageSilo:
         if mailbox is None:
             mailbox = self._mailboxes[key] = Mailbox(key, URI("sip", user, domain))
         return mailbox
+
+    def _tell(self, mailbox: Mailbox) -> None:
+        """Whoever shows waiting messages hears how many there are."""
+        count = mailbox.waiting(self._clock.seconds())
+        if count != mailbox.told:
+            mailbox.told = count
+            self._events.publish(MessagesWaiting(mailbox.owner.aor, count))
 
     def _tidy(self, mailbox: Mailbox) -> None:
         if mailbox.idle and self._mailboxes.get(mailbox.key) is mailbox:
@@ -197,6 +206,8 @@ class MessageSilo:
     def _run(self, mailbox: Mailbox) -> None:
         mailbox.timer = None
         mailbox.running = True
+        # Reminders may be due by now.
+        self._tell(mailbox)
         self._ready.append(mailbox)
         self._start_runs()
 
@@ -212,6 +223,7 @@ class MessageSilo:
         self._active -= 1
         mailbox.running = False
         woken, mailbox.woken = mailbox.woken, None
+        self._tell(mailbox)
         if mailbox.rows or mailbox.delivered:
             for seconds in (woken, retry):
                 if seconds is not None:
@@ -321,6 +333,7 @@ class MessageSilo:
         present = {row[0] for row in rows}
         for mailbox, ids in known:
             mailbox.forget([id for id in ids if id not in present])
+            self._tell(mailbox)
             self._tidy(mailbox)
         self._found(rows)
 
@@ -333,6 +346,7 @@ class MessageSilo:
                 mailbox.add(id, due)
                 fresh[mailbox.key] = mailbox
         for mailbox in fresh.values():
+            self._tell(mailbox)
             if self._courier.is_registered(mailbox.owner):
                 self._wake(mailbox, self._settings.delay)
             self._sleep(mailbox)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 
+from twisted.internet.interfaces import IReactorTime
+
 from pbx.commands import CommandFailed
 from pbx.events import PresenceExposed
 from pbx.interfaces import IEvents
 from pbx.services.presence.publications import Publications
 from pbx.services.presence.subscription import (
+    STATES,
     Package,
     Subscription,
     SubscriptionTable,
     sip_uri,
 )
+from pbx.services.presence.words import in_words
 from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
 
@@ -34,6 +38,7 @@ class PresenceCommands:
         events: IEvents,
         changed: Callable[[str, str], object],
         sweep: Callable[[], object],
+        clock: IReactorTime,
     ) -> None:
         self._table = table
         self._publications = publications
@@ -41,6 +46,7 @@ class PresenceCommands:
         self._events = events
         self._changed = changed
         self._sweep = sweep
+        self._clock = clock
 
     def commands(self) -> Sequence[tuple[str, Sequence[Sequence[str]], Callable[..., object]]]:
         """See `ICommands`."""
@@ -52,6 +58,8 @@ class PresenceCommands:
             ("refreshWatchers", refresh, self.refresh_watchers),
             ("cleanup", ((),), self.cleanup),
             ("pres_expose", (("event",), ("event", "filter")), self.pres_expose),
+            ("presence_subscriptions", ((),), self.subscriptions),
+            ("presence_presentities", ((),), self.presentities),
         )
 
     def pres_phtable_list(self) -> list[Json]:
@@ -77,6 +85,45 @@ class PresenceCommands:
             if watcher in ("", one.watcher, sip_uri(one.watcher))
             and presentity in ("", one.presentity, sip_uri(one.presentity))
         ]
+
+    def subscriptions(self) -> Json:
+        """Who watches whom, for people: ``Expires`` in seconds, how many a list has."""
+        now = self._clock.seconds()
+        return {
+            "Subscriptions": [
+                {
+                    "watcher": one.watcher,
+                    "presentity": one.presentity,
+                    "event": str(one.event),
+                    "state": STATES[one.status],
+                    "members": sum(1 for _ in one.views()) if one.required else 0,
+                    "expires": max(round(one.expires - now), 0),
+                    "contact": one.dialog.target,
+                    "failures": one.failures,
+                    "callid": one.dialog.call_id,
+                }
+                for one in self._table.all()
+            ]
+        }
+
+    def presentities(self) -> Json:
+        """What is published of whom, and how many watch."""
+        now = self._clock.seconds()
+        keys = {(one.presentity, one.package): None for one in self._publications.all()}
+        found: list[Json] = []
+        for presentity, package in keys:
+            published = self._publications.of(package, presentity)
+            found.append(
+                {
+                    "presentity": presentity,
+                    "event": package,
+                    "state": in_words(published[0].body),
+                    "publications": len(published),
+                    "watchers": sum(1 for _ in self._table.watching(package, presentity)),
+                    "expires": max(round(max(one.expires for one in published) - now), 0),
+                }
+            )
+        return {"Presentities": found}
 
     def refresh_watchers(self, presentity_uri: str, event: str, refresh_type: str | int = 0) -> str:
         """NOTIFY everybody who watches this."""

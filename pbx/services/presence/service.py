@@ -89,7 +89,9 @@ class EventServer:
             self._store.remove_publication,
         )
         self._presence = PresencePackage(settings, self._publications, documents)
-        self.messages = MessageSummaryPackage(self._publications, changed)
+        self.messages = MessageSummaryPackage(
+            settings.count_stored_messages, self._publications, changed, events
+        )
         for package in (
             self._presence,
             WatcherInfoPackage("presence", self._watching.table),
@@ -101,7 +103,13 @@ class EventServer:
         self._subscriber = Subscriber(settings, self._requests, contacts, self._watching, clock)
         self._publisher = Publisher(settings, self._requests, self._publications, clock)
         self._commands = PresenceCommands(
-            self._watching.table, self._publications, self._packages, events, changed, self.sweep
+            self._watching.table,
+            self._publications,
+            self._packages,
+            events,
+            changed,
+            self.sweep,
+            clock,
         )
         events.subscribe(DocumentChanged, self._document_changed)
 

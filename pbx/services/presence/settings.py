@@ -32,6 +32,8 @@ class PresenceSettings:
     presentity decides), block, polite-block or allow."""
     publish_by_others: bool = False
     """Let local users publish the state of somebody else."""
+    count_stored_messages: bool = True
+    """Count the text messages that wait for a user as waiting messages (message-summary)."""
     force_single_dialog: bool = False
     """Tell busy lamps about the most important call of a user only."""
     max_subscriptions: int = 100_000
