@@ -39,6 +39,7 @@ from pbx.interfaces import (
     IEvents,
     IFlows,
     IFolder,
+    IGuard,
     IHTTPLogin,
     ILoadBalancer,
     IManagement,
@@ -87,6 +88,7 @@ from pbx.services.call_metrics import CallMetrics
 from pbx.services.cluster import Cluster, ClusterSettings
 from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
 from pbx.services.domains import Domains
+from pbx.services.guard import Guard, GuardSettings
 from pbx.services.load_balancer import LoadBalancer, LoadBalancerSettings
 from pbx.services.msilo import Courier, MessageSilo, MessageSiloSettings
 from pbx.services.presence import (
@@ -243,6 +245,17 @@ class Builder:
             raise ConfigError(f"[storage] {error}") from None
         self._registry.provide(IDatabase, self._database)
         self._registry.provide(ICache, self._cache)
+        proxies = self._tables.of(WebSocketSettings).trusted_proxies
+        self._guard = Guard(
+            self._tables.of(GuardSettings),
+            self._database,
+            self._events,
+            self._reactor,
+            lambda: self._parts,
+            proxies,
+        )
+        self._registry.provide(IGuard, self._add(self._guard))
+        self._delivery.guard = self._guard
 
     def _behind(self, table: str, key: Sequence[str], columns: Sequence[str]) -> WriteBehind:
         interval = self._tables.of(StorageSettings).write_interval
@@ -352,7 +365,9 @@ class Builder:
         registry.provide(IAliases, aliases)
         registry.provide(IBlacklists, self._add(Blacklists(reactor)))
         auth = tables.of(AuthenticatorSettings)
-        self._authenticator = self._add(Authenticator(auth, database, domains, events, reactor))
+        self._authenticator = self._add(
+            Authenticator(auth, database, domains, events, reactor, self._guard)
+        )
         registry.provide(IAuthenticator, self._authenticator)
         registry.provide(IHTTPLogin, self._authenticator)
         people = Subscribers(auth, self._authenticator, database, domains, events)
@@ -466,7 +481,7 @@ class Builder:
 
     def _management(self) -> None:
         http = self._tables.of(HTTPSettings)
-        self._site = Site(http, self._reactor, self._http_tls)
+        self._site = Site(http, self._reactor, self._http_tls, self._guard.banned)
 
         def health() -> Health:
             return overall(self._parts)
@@ -508,6 +523,7 @@ class Builder:
             ISubscribers(registry),
             IDomains(registry),
             self._database,
+            self._guard,
             self._base.joinpath,
             self._web_addresses,
             self._reactor,

@@ -119,6 +119,39 @@ class ITransportUser(Interface):
         """A connection is gone."""
 
 
+class ISource(Interface):
+    """One address that talks to us, a /64 for IPv6, as the transports see it."""
+
+    tokens: int = Attribute("Messages that may come before `wait` is to be asked; count down.")
+    stranger: bool = Attribute("Nobody logged in from there yet: ask `meets` first.")
+
+    def wait() -> float:
+        """Seconds until it may send again: 0 for go on, infinity for a ban. Asked when ``tokens``
+        are below 0; a message that is dropped for it gives its token back.
+        """
+
+    def meets(request: Request) -> bool:
+        """Whether a request of a stranger is let in; if not it is dropped in silence."""
+
+
+class IGuard(Interface):
+    """Who may talk to us at all: limits and bans by address, for SIP and web alike."""
+
+    def source(host: str) -> ISource:
+        """What counts for this address; to be kept by a flow as long as it lives."""
+
+    def banned(host: str) -> float:
+        """Seconds that an address is banned for still, 0 for not at all."""
+
+    def failed(host: str, user: str, why: str, where: str = "web") -> None:
+        """Wrong credentials came from there: logged, and at a number of them a ban. A challenge
+        that was not answered yet is no failure. ``where`` is the transport.
+        """
+
+    def proved(host: str) -> None:
+        """Somebody logged in from there. Cheap: it may be called for every request."""
+
+
 # Transactions
 
 

@@ -22,6 +22,7 @@ from pbx.services.accounting import AccountingSettings
 from pbx.services.authenticator import AuthenticatorSettings
 from pbx.services.cluster import ClusterSettings
 from pbx.services.dialogs import DialogSettings
+from pbx.services.guard import GuardSettings
 from pbx.services.load_balancer import LoadBalancerSettings
 from pbx.services.msilo import MessageSiloSettings
 from pbx.services.presence import PresenceSettings
@@ -88,6 +89,7 @@ SETTINGS: dict[str, type] = {
     "trace": TraceSettings,
     "proxy": ProxySettings,
     "auth": AuthenticatorSettings,
+    "guard": GuardSettings,
     "registrar": RegistrarSettings,
     "dialog": DialogSettings,
     "accounting": AccountingSettings,

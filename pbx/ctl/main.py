@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from pbx import __version__
 from pbx.config import ConfigError, base_folder, located, read
-from pbx.ctl import client, show, trace, users
+from pbx.ctl import bans, client, show, trace, users
 from pbx.ctl.output import as_json, table
 from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase
@@ -59,10 +59,13 @@ def parser() -> argparse.ArgumentParser:
         ("lb", "FreeSWITCH nodes and their load"),
         ("subscriptions", "who watches whom: presence, busy lamps, message waiting"),
         ("presentities", "what is published of whom"),
+        ("bans", "addresses that are kept out, and why"),
         ("reload", "read the policy and the tables kept in memory again"),
         ("stop", "stop the PBX"),
     ):
         _json_too(commands.add_parser(name, help=text, description=text))
+    for name, text in (("ban", "keep an address out"), ("unban", "let an address in again")):
+        bans.add_arguments(name, _json_too(commands.add_parser(name, help=text, description=text)))
     text = "follow calls as ladders, or look at those of late"
     trace.add_options(_json_too(commands.add_parser("trace", help=text, description=text)))
     mi = _json_too(commands.add_parser("mi", help="any command of the management interface"))
@@ -111,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "trace":
             trace.trace(options, setup.socket)
             return 0
+        elif options.command in ("ban", "unban"):
+            found, words = bans.ask(setup.socket, options)
+            text = as_json(found) if options.json else words
         elif options.command == "mi":
             found = client.call(setup.socket, options.method, parameters(options.params))
             text = as_json(found) if options.json else show.anything(found)

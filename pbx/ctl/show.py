@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pbx.ctl import bans
 from pbx.ctl.output import GREEN, RED, YELLOW, as_json, coloured, duration, printable, table
 
 COLOURS = {"ok": GREEN, "degraded": YELLOW, "down": RED}
@@ -139,6 +140,7 @@ VIEWS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "lb": ("lb_list", balancer),
     "subscriptions": ("presence_subscriptions", subscriptions),
     "presentities": ("presence_presentities", presentities),
+    "bans": ("ban_list", bans.listed),
     "reload": ("reload", anything),
     "stop": ("kill", anything),
 }

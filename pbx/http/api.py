@@ -20,7 +20,7 @@ from pbx.http.sessions import Sessions
 from pbx.http.settings import IceSettings, WebSettings
 from pbx.http.static import BUILT, Pages
 from pbx.http.visitors import Visitors
-from pbx.interfaces import IDatabase, IDomains, IStatistics, ISubscribers
+from pbx.interfaces import IDatabase, IDomains, IGuard, IStatistics, ISubscribers
 
 
 class About:
@@ -73,13 +73,14 @@ class Web:
         subscribers: ISubscribers,
         domains: IDomains,
         database: IDatabase,
+        guard: IGuard,
         located: Callable[[Path], Path],
         urls: Callable[[], Sequence[str]],
         clock: IReactorTime,
     ) -> None:
         sessions = Sessions(settings, database, subscribers, clock)
         self.links = LoginLinks(settings, database, subscribers, urls, clock)
-        attempts = Attempts(settings, clock)
+        attempts = Attempts(settings, guard, clock)
         gate = Gate(settings, visitors, subscribers, sessions, self.links, attempts)
         phonebook = Phonebook(gate, subscribers, database, domains)
         servers = IceServers(ice, located, gate, clock)

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from pbx.http.settings import WebSettings
-from pbx.interfaces import ICommands
+from pbx.interfaces import ICommands, IGuard
 
 #: Sources remembered at a time; the oldest goes first.
 MAX_SOURCES = 10_000
@@ -18,9 +18,10 @@ MAX_SOURCES = 10_000
 
 @implementer(ICommands)
 class Attempts:
-    """The times of the last failures of each source."""
+    """The times of the last failures of each source; the guard's bans count as well."""
 
-    def __init__(self, settings: WebSettings, clock: IReactorTime) -> None:
+    def __init__(self, settings: WebSettings, guard: IGuard, clock: IReactorTime) -> None:
+        self._guard = guard
         self._settings = settings
         self._clock = clock
         self._failures: dict[str, deque[float]] = {}
@@ -31,6 +32,9 @@ class Attempts:
 
     def wait(self, host: str) -> int:
         """Seconds until this source may try again, 0 for now."""
+        if banned := self._guard.banned(host):
+            self.refused += 1
+            return int(banned) + 1
         times = self._failures.get(source_of(host))
         if times is None or len(times) < self._settings.max_failures:
             return 0
@@ -39,6 +43,10 @@ class Attempts:
             return 0
         self.refused += 1
         return int(left) + 1
+
+    def success(self, host: str) -> None:
+        """Somebody logged in: the guard is more patient with that source."""
+        self._guard.proved(host)
 
     def failure(self, host: str) -> None:
         """A log-in failed."""

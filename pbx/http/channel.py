@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
@@ -148,6 +149,7 @@ class LimitedSite(server.Site):
         request_time: float,
         max_connections: int,
         max_connections_per_source: int,
+        banned: Callable[[str], float],
     ) -> None:
         super().__init__(root, timeout=idle_timeout, reactor=clock, parsePOSTFormSubmission=False)
         self.clock = clock
@@ -155,15 +157,18 @@ class LimitedSite(server.Site):
         self.request_time = request_time
         self._max_connections = max_connections
         self._max_per_source = max_connections_per_source
+        self._banned = banned
         self._sources: Counter[str] = Counter()
         self.connections = 0
         self.refused = self.too_slow = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """None, which closes the connection at once, when there are too many already."""
+        """None, which closes the connection at once, when there are too many already, or the peer
+        is banned.
+        """
         source = str(getattr(addr, "host", ""))
         full = self.connections >= self._max_connections
-        if full or self._sources[source] >= self._max_per_source:
+        if full or self._sources[source] >= self._max_per_source or self._banned(source):
             self.refused += 1
             return None
         channel = super().buildProtocol(addr)

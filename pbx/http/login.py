@@ -72,6 +72,7 @@ class Gate:
         if not subscriber.ha1:
             raise NO_MD5
         self.logins += 1
+        self._attempts.success(peer.host)
         self._give(request, self._sessions.begin(subscriber))
         return account(subscriber)
 

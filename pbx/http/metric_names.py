@@ -61,6 +61,22 @@ NAMED: Final[tuple[Row, ...]] = (
     _counter("pbx_dns_queries", "dns:dns_total_queries", "Questions to DNS."),
     _counter("pbx_dns_failures", "dns:dns_failed_queries", "Questions that DNS did not answer."),
     _gauge("pbx_dns_cached_names", "dns:dns_cached_names", "Names whose addresses are known."),
+    # The guard
+    _gauge("pbx_guard_sources", "guard:sources", "Addresses that talk to the PBX."),
+    _gauge("pbx_guard_banned", "guard:banned_sources", "Addresses that are banned now."),
+    _counter("pbx_guard_bans", "guard:bans", "Bans since the start."),
+    _counter(
+        "pbx_guard_failed_logins", "guard:failed_logins", "Wrong passwords and unknown users."
+    ),
+    _by(
+        Kind.COUNTER,
+        "pbx_guard_dropped_total",
+        "reason",
+        "Messages not looked at: above the rate, from banned addresses, from scanners.",
+        rate="guard:dropped_rate",
+        ban="guard:dropped_ban",
+        scanner="guard:dropped_scanner",
+    ),
     # Transactions
     _by(
         Kind.COUNTER,

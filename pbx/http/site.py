@@ -90,6 +90,7 @@ class Site:
     """Listens when started; `put` resources on it before or after.
 
     ``tls`` is asked at start for what a tls: listener needs; None means there is no certificate.
+    ``banned`` tells for how long peers are kept out.
     """
 
     log = Logger()
@@ -99,6 +100,7 @@ class Site:
         settings: HTTPSettings,
         reactor: Reactor,
         tls: Callable[[], IOpenSSLContextFactory | None] = lambda: None,
+        banned: Callable[[str], float] = lambda host: 0.0,
     ) -> None:
         try:
             self._listen = [parse_listener(text) for text in settings.listen]
@@ -115,6 +117,7 @@ class Site:
             request_time=settings.request_time,
             max_connections=settings.max_connections,
             max_connections_per_source=settings.max_connections_per_source,
+            banned=banned,
         )
         self._ports: list[tuple[Address, IListeningPort]] = []
 

@@ -6,6 +6,7 @@ import itertools
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Protocol
 
 from twisted.internet.interfaces import IPushProducer
@@ -20,6 +21,8 @@ from pbx.transport.settings import TransportSettings
 
 #: How long a connection that we close may take to flush before it is cut off.
 LINGER = 2.0
+#: Least time for which a peer that sends too much is not read from.
+PAUSE = 0.05
 
 
 class Wire(Protocol):
@@ -27,6 +30,12 @@ class Wire(Protocol):
 
     def write_message(self, data: bytes) -> None:
         """Write one whole message."""
+
+    def pause_wire(self) -> None:
+        """Read nothing for now."""
+
+    def resume_wire(self) -> None:
+        """Read again."""
 
     def close_wire(self) -> None:
         """Close after what was written is out."""
@@ -54,6 +63,7 @@ class Connection:
         "_wire",
         "alias",
         "closed",
+        "guarded",
         "local",
         "number",
         "peer",
@@ -82,6 +92,8 @@ class Connection:
         self.sent_by = sent_by
         #: The socket's address, which limits count; behind a proxy ``peer`` is another.
         self.source = source
+        #: What the guard knows of the peer.
+        self.guarded = connections.delivery.guard.source(peer.host)
         self.number = next(connections.numbers)
         self.token = secrets.token_hex(12)
         self.closed = False
@@ -139,6 +151,32 @@ class Connection:
         self.ready = True
         self.message_done()
         self._connections.opened(self)
+
+    def is_from(self, host: str) -> None:
+        """The peer is behind a proxy and is really this one."""
+        self.peer = self.peer._replace(host=host)
+        self.guarded = self._connections.delivery.guard.source(host)
+
+    def spend(self, messages: int) -> bool:
+        """So many messages came. A peer that sent too much is not read from for a while; False for
+        one that is banned: it is cut off.
+        """
+        source = self.guarded
+        source.tokens -= messages
+        if source.tokens >= 0:
+            return True
+        seconds = source.wait()
+        if seconds == inf:
+            self.abort("is banned")
+            return False
+        if seconds and not self.closed:
+            self._wire.pause_wire()
+            self._connections.timers.call_later(max(seconds, PAUSE), self._read_on)
+        return True
+
+    def _read_on(self) -> None:
+        if not self.closed:
+            self._wire.resume_wire()
 
     def touch(self) -> None:
         """Something came in."""
@@ -272,6 +310,9 @@ class Connections:
     def admits(self, source: str) -> bool:
         """Whether one more connection from (or to) an address is within the limits."""
         settings = self.settings
+        if self.delivery.guard.banned(source):
+            self.delivery.refused += 1
+            return False
         if (
             len(self._all) < settings.max_connections
             and self._sources[source] < settings.max_connections_per_source

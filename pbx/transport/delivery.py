@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pbx.interfaces import IFlow, IStatistics, ITransportUser, IWire, IWireTap
+from pbx.gate import OpenGate
+from pbx.interfaces import IFlow, IGuard, ISource, IStatistics, ITransportUser, IWire, IWireTap
 from pbx.sip.errors import MalformedMessage, SIPError
 from pbx.sip.message import Message, Request
 from pbx.sip.via import mark_received
@@ -24,6 +25,8 @@ class Delivery:
     log = Logger()
 
     def __init__(self) -> None:
+        #: Set before anything listens.
+        self.guard: IGuard = OpenGate()
         self.user: ITransportUser | None = None
         self.watch: Callable[[bool, IFlow, bytes], object] | None = None
         self._taps: tuple[IWireTap, ...] = ()
@@ -61,14 +64,20 @@ class Delivery:
 
     # The way up
 
-    def message_received(self, message: Message, flow: IFlow) -> None:
-        """Deliver a message after stamping ``received`` and ``rport`` (18.2.1)."""
+    def message_received(
+        self, message: Message, flow: IFlow, source: ISource | None = None
+    ) -> None:
+        """Deliver a message after stamping ``received`` and ``rport`` (18.2.1), unless its source
+        is a stranger who is not let in.
+        """
         user = self.user
         if user is None:
             return
         try:
             if isinstance(message, Request):
                 self.requests += 1
+                if source is not None and source.stranger and not source.meets(message):
+                    return
                 try:
                     mark_received(message, flow.peer)
                 except MalformedMessage as error:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import (
     IConnector,
     IConsumer,
     IHandshakeListener,
+    IPushProducer,
     IReactorTCP,
     ITCPTransport,
 )
@@ -27,7 +28,7 @@ from pbx.transport.connection import Connection, Connections
 from pbx.transport.hosts import is_wildcard, literal
 
 
-class _Transport(ITCPTransport, IConsumer):
+class _Transport(ITCPTransport, IConsumer, IPushProducer):
     """What Twisted's TCP and TLS transports are."""
 
 
@@ -108,6 +109,9 @@ class StreamProtocol(Protocol):
             return
         connection.touch()
         delivery = self._connections.delivery
+        source = connection.guarded
+        if source.tokens < 0 and not connection.spend(0):
+            return
         found = self._parser.feed(data)
         for item in found:
             if delivery.watch is not None and not isinstance(item, KeepAlive):
@@ -116,7 +120,7 @@ class StreamProtocol(Protocol):
                 delivery.streamed[self._name] += 1
                 if self._connections.settings.accept_aliases and isinstance(item, Request):
                     self._see_alias(item, connection)
-                delivery.message_received(item, connection)
+                delivery.message_received(item, connection, source)
             elif isinstance(item, KeepAlive):
                 delivery.keep_alives += 1
                 if item is KeepAlive.PING:
@@ -126,6 +130,8 @@ class StreamProtocol(Protocol):
                 delivery.malformed_received(item, connection)
             if connection.closed:
                 return
+        if not connection.spend(len(found) or 1):
+            return
         if self._parser.failed:
             connection.close()
             return
@@ -160,6 +166,14 @@ class StreamProtocol(Protocol):
     def write_message(self, data: bytes) -> None:
         """Write one whole message."""
         self._tcp.write(data)
+
+    def pause_wire(self) -> None:
+        """Read nothing for now."""
+        self._tcp.pauseProducing()
+
+    def resume_wire(self) -> None:
+        """Read again."""
+        self._tcp.resumeProducing()
 
     def close_wire(self) -> None:
         """Close after what was written is out."""

@@ -38,7 +38,7 @@ _TEMPORARY = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS))
 class UDPFlow:
     """A listener and a peer; sending is one ``sendto``."""
 
-    __slots__ = ("_port", "_sockaddr", "peer", "sent_by")
+    __slots__ = ("_port", "_sockaddr", "peer", "sent_by", "source")
 
     reliable = False
     closed = False
@@ -49,6 +49,7 @@ class UDPFlow:
         self._sockaddr = sockaddr
         self.peer = peer
         self.sent_by = port.sent_by_towards(peer.host)
+        self.source = port.delivery.guard.source(peer.host)
 
     @property
     def local(self) -> Address:
@@ -172,6 +173,11 @@ class UDPPort:
         flow = self._flows.get(sockaddr[:2] if len(sockaddr) > 2 else sockaddr)
         if flow is None:
             flow = self._flow(sockaddr)
+        source = flow.source
+        source.tokens -= 1
+        if source.tokens < 0 and source.wait():
+            source.tokens += 1
+            return
         if data[0] < 4 and len(data) >= 20:
             self._stun_received(data, flow, sockaddr)
             return
@@ -182,7 +188,7 @@ class UDPPort:
         except MalformedMessage as error:
             delivery.malformed_received(error, flow)
             return
-        delivery.message_received(message, flow)
+        delivery.message_received(message, flow, source)
 
     def _flow(self, sockaddr: Any) -> UDPFlow:
         host, port = sockaddr[:2]

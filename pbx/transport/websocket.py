@@ -65,7 +65,9 @@ class SIPWebSocket(WebSocketServerProtocol):
         assert connection is not None
         forwarded = request.headers.get("x-forwarded-for", "")
         client = real_client(connection.peer.host, forwarded, settings.trusted_proxies)
-        connection.peer = connection.peer._replace(host=client)
+        connection.is_from(client)
+        if self.factory.connections.delivery.guard.banned(client):
+            raise ConnectionDeny(403, "Forbidden")  # type: ignore[no-untyped-call]
         return SUBPROTOCOL
 
     def failHandshake(
@@ -95,6 +97,8 @@ class SIPWebSocket(WebSocketServerProtocol):
         if connection is None or not connection.ready or connection.closed:
             return
         connection.touch()
+        if not connection.spend(1):
+            return
         factory = self.factory
         delivery = factory.connections.delivery
         if not payload.strip(b"\r\n\0"):
@@ -110,7 +114,7 @@ class SIPWebSocket(WebSocketServerProtocol):
         except MalformedMessage as error:
             delivery.malformed_received(error, connection)
             return
-        delivery.message_received(message, connection)
+        delivery.message_received(message, connection, connection.guarded)
 
     def _pong_crlf(self, connection: Connection) -> None:
         try:
@@ -162,6 +166,14 @@ class SIPWebSocket(WebSocketServerProtocol):
     def write_message(self, data: bytes) -> None:
         """Write one message, as text when it is (section 5.2.2)."""
         self.sendMessage(data, isBinary=not _is_text(data))  # type: ignore[no-untyped-call]
+
+    def pause_wire(self) -> None:
+        """Read nothing for now."""
+        self.transport.pauseProducing()
+
+    def resume_wire(self) -> None:
+        """Read again."""
+        self.transport.resumeProducing()
 
     def close_wire(self) -> None:
         """Close with the closing handshake."""

@@ -225,6 +225,22 @@ class RateTests(WebTestCase):
         self.clock.advance(301)
         self.assertEqual(self.log_in(peer=OTHER).status, 200)
 
+    def test_guard(self) -> None:
+        """A ban for SIP counts here, and who logs in here is known to the guard."""
+        self.use(trusted=(PROXY.host,))
+        name, _, ban = self.guard.commands()[1]
+        self.assertEqual(name, "ban")
+        ban(OTHER.host, "60")
+        self.assertIsNone(self.site.factory.buildProtocol(OTHER))
+        body = json.dumps({"user": "1001", "password": PASSWORD}).encode()
+        header = ("X-Forwarded-For", OTHER.host)
+        answer = self.ask("POST", "/api/login", JSON, header, body=body, peer=PROXY)
+        self.assertEqual((answer.status, answer.headers["retry-after"]), (429, "61"))
+        self.clock.advance(61)
+        self.assertTrue(self.guard.source(OTHER.host).stranger)
+        self.assertEqual(self.log_in(peer=OTHER).status, 200)
+        self.assertFalse(self.guard.source(OTHER.host).stranger)
+
     def test_ipv6_counts_by_network(self) -> None:
         """Who has one address has 2^64 of them."""
         for last in range(10):

@@ -18,6 +18,7 @@ from zope.interface import alsoProvides
 
 from pbx.config import settings
 from pbx.events import AuthenticationFailed, Events
+from pbx.gate import OpenGate
 from pbx.http.api import About, Web
 from pbx.http.settings import IceSettings, WebSettings
 from pbx.http.site import HTTPSettings, Site
@@ -25,6 +26,7 @@ from pbx.http.visitors import Visitors
 from pbx.interfaces import IStartable
 from pbx.services.authenticator import Authenticator, AuthenticatorSettings, Subscribers
 from pbx.services.domains import Domains
+from pbx.services.guard import Guard, GuardSettings
 from pbx.storage.memory import memory_database
 from pbx.transport.hosts import real_client
 
@@ -115,10 +117,12 @@ class WebTestCase(SynchronousTestCase):
         """The web as after a restart with these settings."""
         events = Events()
         self.failures: list[AuthenticationFailed] = []
+        guarding = settings(GuardSettings, {"max_failures": 0, "allow": []}, "guard")
+        self.guard = Guard(guarding, self.database, events, self.clock)
         events.subscribe(AuthenticationFailed, self.failures.append)
         domains = Domains("pbx.test", lambda host: host == "192.0.2.1", self.database, events)
         found = settings(AuthenticatorSettings, auth or {}, "auth")
-        authenticator = Authenticator(found, self.database, domains, events, self.clock)
+        authenticator = Authenticator(found, self.database, domains, events, self.clock, OpenGate())
         self.subscribers = Subscribers(found, authenticator, self.database, domains, events)
         self.web = Web(
             settings(WebSettings, web or {}, "web"),
@@ -128,6 +132,7 @@ class WebTestCase(SynchronousTestCase):
             self.subscribers,
             domains,
             self.database,
+            self.guard,
             self.folder.joinpath,
             lambda: ["http://127.0.0.1:8888/", "https://192.0.2.1:8443/"],
             self.clock,
@@ -135,7 +140,11 @@ class WebTestCase(SynchronousTestCase):
         for part in (domains, authenticator, self.subscribers, *self.web.parts):
             if IStartable.providedBy(part):
                 self.done(IStartable(part).start())
-        self.site = Site(HTTPSettings(listen=()), self.clock)  # type: ignore[arg-type]
+        self.site = Site(
+            HTTPSettings(listen=()),
+            self.clock,  # type: ignore[arg-type]
+            banned=self.guard.banned,
+        )
         self.site.put("api", self.web.api)
         self.site.put("/", self.web.front)
 

@@ -30,12 +30,13 @@ class Datagrams:
     """The UDP socket of a phone."""
 
     transport = "UDP"
+    host = "127.0.0.1"
 
     def __init__(self, host: str, port: int, local_port: int = 0) -> None:
         self.peer = (host, port)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", local_port))
-        self.place = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self._socket.bind((self.host, local_port))
+        self.place = f"{self.host}:{self._socket.getsockname()[1]}"
 
     def send(self, data: bytes) -> None:
         """One datagram."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Awaitable
+from types import FrameType
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -12,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pbx.config import ConfigError, settings
 from pbx.errors import DatabaseError, Kind
 from pbx.events import AuthenticationFailed, Events, TableChanged
+from pbx.gate import OpenGate
 from pbx.services.authenticator import Authenticator, AuthenticatorSettings
 from pbx.services.domains import Domains
 from pbx.sip.address import Address
@@ -60,6 +64,7 @@ class AuthenticatorTestCase(SynchronousTestCase):
             domains,
             self.events,
             self.clock,
+            OpenGate(),
         )
         self.done(self.auth.start())
 
@@ -628,3 +633,41 @@ class SettingsTests(SynchronousTestCase):
         for table in tables:
             with self.assertRaises(ConfigError):
                 settings(AuthenticatorSettings, table, "auth")
+
+
+class EnumerationTests(AuthenticatorTestCase):
+    """Nobody learns who exists, neither from an answer nor from its time."""
+
+    def refusal(self, user: str) -> tuple[Reply, list[str]]:
+        """The answer to a wrong password, and every function of ours that it took."""
+        made = self.message(self.answer(self.challenge(), user=user, password="wrong"), user=user)
+        calls: list[str] = []
+
+        def called(frame: FrameType, event: str, argument: object) -> None:
+            if event == "call":
+                calls.append(frame.f_code.co_qualname)
+            elif event == "c_call" and "openssl" in repr(argument):
+                calls.append(repr(argument))
+
+        sys.setprofile(called)
+        try:
+            reply = self.check(made)
+        finally:
+            sys.setprofile(None)
+        assert reply is not None
+        return reply, calls
+
+    def test_answer(self) -> None:
+        """The same challenge, but for its nonce."""
+        answers = [self.refusal(user)[0] for user in ("1001", "1999")]
+        texts = [re.sub('nonce="[^"]+"', "", str(reply)) for reply in answers]
+        self.assertEqual(texts[0], texts[1])
+
+    def test_work(self) -> None:
+        """The same functions in the same order, and as many hashes. (The first time ever that a
+        user is asked for, one more MD5 is computed and kept.)
+        """
+        self.refusal("1001")
+        known, unknown = (self.refusal(user)[1] for user in ("1001", "1999"))
+        self.assertTrue(any("openssl" in call for call in known), known)
+        self.assertEqual(known, unknown)

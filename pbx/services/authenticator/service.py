@@ -18,6 +18,7 @@ from pbx.interfaces import (
     IDatabase,
     IDomains,
     IEvents,
+    IGuard,
     IHTTPLogin,
     IReloadable,
     IStartable,
@@ -26,7 +27,7 @@ from pbx.interfaces import (
 from pbx.services.authenticator.accounts import Account, Accounts
 from pbx.services.authenticator.settings import AuthenticatorSettings
 from pbx.sip.address import Address
-from pbx.sip.digest import Credentials, Nonces, Use, challenge
+from pbx.sip.digest import HASHES, Credentials, Nonces, Use, challenge
 from pbx.sip.errors import MalformedMessage
 from pbx.sip.message import Request
 from pbx.sip.uri import URI
@@ -53,6 +54,7 @@ class Authenticator:
         domains: IDomains,
         events: IEvents,
         clock: IReactorTime,
+        guard: IGuard,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -60,8 +62,10 @@ class Authenticator:
         self._events = events
         self._clock = clock
         self.accounts = Accounts(settings, database, clock)
+        self._guard = guard
         self._nonces = self._made_nonces(secrets.token_bytes(32))
         self.nobody = secrets.token_hex(32)
+        self._stand_in = Account("", "", "", tuple((name, self.nobody) for name in HASHES))
         self._retry: IDelayedCall | None = None
         self.checked = self.challenged = self.rejected = self.stale = 0
         events.subscribe(TableChanged, self._table_changed)
@@ -150,6 +154,7 @@ class Authenticator:
         if account.domain != domain and self._settings.use_domain:
             self._failed(credentials, arrival.peer, "another domain's user")
             return FORBIDDEN
+        self._guard.proved(arrival.peer.host)
         return None
 
     def log_in(
@@ -176,6 +181,7 @@ class Authenticator:
         if refusal := self._refused(credentials, account, method, body, peer, True):
             return refusal
         assert account is not None
+        self._guard.proved(peer.host)
         return f"{account.username}@{account.domain}"
 
     def _account(self, credentials: Credentials, domain: str) -> Account | None:
@@ -196,11 +202,11 @@ class Authenticator:
         if not self._accepts(credentials):
             self._failed(credentials, peer, "algorithm or qop that is not offered")
             return self._challenge(peer, realm, register)
-        ha1 = account.ha1(credentials.base, credentials.username, realm) if account else ""
         # As much work for users that there are not.
+        ha1 = (account or self._stand_in).ha1(credentials.base, credentials.username, realm)
         right = credentials.proves(ha1 or self.nobody, method, body)
         if account is None or not ha1 or not right:
-            if account is None and not self._database.available:
+            if not self._database.available and account is None:
                 return NO_DATABASE
             self._failed(credentials, peer, "wrong password" if account else "unknown user")
             return self._challenge(peer, realm, register)
