@@ -6,13 +6,10 @@ import http.client
 import socket
 from typing import Any
 
-from tests.integration.harness import PBX, PBXTestCase, until
+from pbx.sip.message import Request
+from tests.integration.harness import PBXTestCase, until
 from tests.integration.phone import Phone, WebSocket, exchange
-
-
-def web_port(pbx: PBX) -> int:
-    """The port of the plain web site."""
-    return int(pbx.mi("status")["web"].rstrip("/").rpartition(":")[2])
+from tests.integration.web import port_of
 
 
 class WebSIPTestCase(PBXTestCase):
@@ -20,8 +17,8 @@ class WebSIPTestCase(PBXTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server = self.pbx(self.tables, users=("alice", "bob"))
-        self.port = web_port(self.server)
+        self.server = self.pbx(self.tables, users=("alice", "bob", "carol"))
+        self.port = port_of(self.server)
 
     def page(self, origin: str = "") -> WebSocket:
         """A browser at /sip."""
@@ -131,6 +128,86 @@ class WebSIPTests(WebSIPTestCase):
                 stranger.sendall(data)
         self.browser("alice").register()
         until(lambda: self.server.statistic("http:connections_used") == 0, "all are counted off")
+
+
+class ColleagueTests(WebSIPTestCase):
+    """What the page shows of others: lamps, presence, messages; all at /sip."""
+
+    def watch(self, phone: Phone, user: str, package: str) -> Request:
+        """Subscribe; the first NOTIFY, answered."""
+        headers = [("Event", package), ("Expires", "600")]
+        phone.authenticated(phone.make("SUBSCRIBE", f"sip:{user}@pbx.test", headers=headers))
+        phone.response(200)
+        return self.notified(phone)
+
+    def notified(self, phone: Phone) -> Request:
+        notify = phone.request("NOTIFY")
+        phone.respond(notify, 200)
+        return notify
+
+    def write(self, sender: Phone, user: str, text: str) -> None:
+        """A message, as a browser sends it."""
+        asked = sender.make("MESSAGE", f"sip:{user}@pbx.test")
+        asked.remove("contact")
+        asked.set_body(text.encode(), "text/plain")
+        sender.authenticated(asked)
+
+    def test_lamp_of_a_colleague(self) -> None:
+        """Idle, ringing, talking and idle again, of a call between a browser and a desk phone."""
+        alice, watcher = self.browser("alice"), self.browser("bob")
+        alice.register()
+        desk = self.registered(self.server, "carol")
+        self.assertNotIn(b"<state>", self.watch(watcher, "alice", "dialog").body)
+        invite = desk.invite("alice")
+        arrived = alice.request("INVITE")
+        alice.ring(arrived)
+        desk.response(180)
+        self.assertIn(b"<state>early</state>", self.notified(watcher).body)
+        called = alice.answer(arrived)
+        desk.called(invite, desk.response(200))
+        alice.request("ACK")
+        self.assertIn(b"<state>confirmed</state>", self.notified(watcher).body)
+        exchange(alice, called, desk, "BYE")
+        self.assertIn(b">terminated</state>", self.notified(watcher).body)
+
+    def test_presence_that_a_page_publishes(self) -> None:
+        alice, bob = self.browser("alice"), self.browser("bob")
+        self.watch(bob, "alice", "presence")
+        body = (
+            '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:alice@pbx.test">'
+            '<tuple id="a"><status><basic>open</basic></status></tuple></presence>'
+        )
+        asked = alice.make("PUBLISH", alice.aor, headers=[("Event", "presence")])
+        asked.set_body(body.encode(), "application/pidf+xml")
+        alice.authenticated(asked)
+        alice.response(200)
+        self.assertEqual(self.notified(bob).body.decode(), body)
+
+    def test_message_to_a_page_that_is_open(self) -> None:
+        """200 of the reader reaches the writer."""
+        alice, bob = self.browser("alice"), self.browser("bob")
+        bob.register()
+        self.write(alice, "bob", "grüß dich")
+        read = bob.request("MESSAGE")
+        bob.respond(read, 200)
+        alice.response(200)
+        self.assertEqual(read.body.decode(), "grüß dich")
+
+    def test_message_to_a_page_that_is_closed(self) -> None:
+        """202: kept, and delivered with its date as soon as the page is open and registers."""
+        alice, bob = self.browser("alice"), self.browser("bob")
+        bob.register()
+        bob.close()
+        until(lambda: self.server.statistic("usrloc:location-contacts") == 0, "bob is gone", 5)
+        self.write(alice, "bob", "later")
+        alice.response(202)
+        bob = self.browser("bob")
+        bob.register()
+        read = bob.request("MESSAGE", 10)
+        bob.respond(read, 200)
+        self.assertEqual(read.body, b"later")
+        self.assertTrue((read.get("date") or "").endswith(" GMT"))
+        self.assertEqual(read.from_.uri.user, "alice")
 
 
 class AllowedOriginTests(WebSIPTestCase):
