@@ -32,6 +32,8 @@ class WebSIPTestCase(PBXTestCase):
 
 
 class WebSIPTests(WebSIPTestCase):
+    tables = {"http": {"idle_timeout": 2.0, "request_time": 1.0}}
+
     def bindings(self) -> list[Any]:
         try:
             found = self.server.mi("ul_show_contact", "location", "alice@pbx.test")
@@ -106,6 +108,16 @@ class WebSIPTests(WebSIPTestCase):
             with self.assertRaises(ConnectionRefusedError) as caught:
                 self.page(origin)
             self.assertIn("403", str(caught.exception))
+
+    def test_page_outlives_the_limits_of_http(self) -> None:
+        """Idle time and request time are those of SIP from the upgrade on."""
+        alice = self.browser("alice")
+        alice.register()
+        self.assertTrue(alice.silent(4))
+        self.assertEqual(self.server.statistic("http:slow_requests"), 0)
+        bob = self.registered(self.server, "bob")
+        bob.invite("alice")
+        alice.request("INVITE")
 
     def test_no_upgrade(self) -> None:
         """426 says what is spoken here (RFC 9110 section 15.5.22); below it there is nothing."""
