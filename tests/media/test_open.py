@@ -47,6 +47,26 @@ class EngineTests(SynchronousTestCase):
         """What follows a name is never ignored."""
         self.assertRaises(ValueError, open_engine, parts("none:udp:192.0.2.1:22222"))
 
+    def test_relays(self) -> None:
+        """Their addresses are checked before anything is started."""
+        for good in (
+            "rtpproxy:embedded",
+            "rtpproxy:udp:127.0.0.1:22222",
+            "rtpengine:udp:[::1]:2223",
+        ):
+            engine = open_engine(parts(good))
+            assert engine is not None
+            self.assertEqual(engine.name, good.partition(":")[0])
+        for bad in (
+            "rtpproxy",
+            "rtpproxy:udp:localhost:22222",
+            "rtpengine:tcp:127.0.0.1:2223",
+            "rtpengine:udp:127.0.0.1",
+            "rtpengine:udp:127.0.0.1:0",
+            "rtpengine:udp:127.0.0.1:x",
+        ):
+            self.assertRaises(ValueError, open_engine, parts(bad))
+
 
 class SettingsTests(SynchronousTestCase):
     def test_ports(self) -> None:

@@ -47,6 +47,14 @@ class Addresses:
             return Place(source, source)
         return Place(source, public, (source,) if source != public else ())
 
+    def single(self, peer: str) -> tuple[str, str]:
+        """One address to bind and one to tell, for who cannot offer a choice.
+
+        Raises MediaFailed.
+        """
+        place = self.place(peer, LegKind.RTP)
+        return place.bind, place.told
+
     def _here(self) -> Place:
         """A browser on this machine, or behind a proxy on it: it may use any interface."""
         own = sorted(

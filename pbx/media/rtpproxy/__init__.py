@@ -1,0 +1,1 @@
+"""RTPProxy as media engine: embedded in this process (``rtp.io``), or another program over UDP."""
