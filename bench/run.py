@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import sipp
+from bench import presence, sipp
 from bench.databases import PostgreSQL, fill_kamailio, fill_pbx
 from bench.measure import cpu_seconds, pss_bytes
 from bench.servers import DOMAIN, PASSWORD, PBX, PROJECT, Kamailio, Server
@@ -210,13 +210,24 @@ def table(results: dict[str, tuple[dict[str, Row], float]]) -> str:
 
 
 def main() -> int:
-    """Exit status 0 when every fixed-rate run was clean."""
+    """Exit status 0 when nothing failed."""
     parser = argparse.ArgumentParser(description="Compare the PBX with kamailio.")
     parser.add_argument("--quick", action="store_true", help="short, without highest rates")
-    parser.add_argument("--only", nargs="*", choices=[scenario.name for scenario in SCENARIOS])
+    parser.add_argument("--only", nargs="*", choices=[*(one.name for one in SCENARIOS), "presence"])
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="postgres")
     parser.add_argument("--no-peer", action="store_true", help="only this PBX")
     arguments = parser.parse_args()
+    failed = 0
+    if arguments.only != ["presence"]:
+        failed = compare(arguments)
+    if not arguments.only or "presence" in arguments.only:
+        size = (1000, 200) if arguments.quick else (5000, 500)
+        failed |= presence.measure(*size, arguments.database)
+    return failed
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """The servers side by side; 0 when every fixed-rate run was clean."""
     folder = Path(tempfile.mkdtemp(prefix="pbx-bench-"))
     folder.chmod(0o755)
     sipp.users_file(folder / "users.csv", USERS, DOMAIN, PASSWORD, f"127.0.0.1:{PORT_PHONE}")
@@ -230,7 +241,7 @@ def main() -> int:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
     print(f"Python {platform.python_version()}, {platform.machine()}, 2 cores shared with SIPp\n")
-    print(table(results))
+    print(table(results) + "\n")
     return int(any(row.failed for rows, _ in results.values() for row in rows.values()))
 
 

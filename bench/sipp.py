@@ -99,10 +99,11 @@ def run(
         cwd=folder,
         check=False,
     )
-    return _read(statistics, count)
+    return read(statistics, count)
 
 
-def _read(path: Path, expected: int) -> Outcome:
+def read(path: Path, expected: int) -> Outcome:
+    """What the statistics of a run say of so many operations."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter=";"))
     if not rows:
