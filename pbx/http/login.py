@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 
 from twisted.web.server import Request
 
@@ -25,6 +26,10 @@ NO_MD5 = Refused(
     "This extension has no password or MD5 hash in the table subscriber: browsers need one.",
 )
 NOT_PRIVATE = Refused(403, "not_private", "A link works on the machine of the PBX, or by https.")
+
+
+#: Header by which a page says as whom it asks: two windows of one browser may be two extensions.
+AS = "x-pbx-user"
 
 
 class Gate:
@@ -73,14 +78,15 @@ class Gate:
             raise NO_MD5
         self.logins += 1
         self._attempts.success(peer.host)
-        self._give(request, self._sessions.begin(subscriber))
+        marks = (_mark(subscriber), b"")
+        self._give(request, marks, self._sessions.begin(subscriber))
         return account(subscriber)
 
     async def log_out(self, request: Request) -> object:
         """The cookie is good no more."""
         session = self._session(request)
-        self._give(request, "")
         if session is not None:
+            self._give(request, self._marks(request, session), "")
             await self._sessions.end(session)
         return None
 
@@ -90,7 +96,7 @@ class Gate:
         if session is None:
             raise NOT_LOGGED_IN
         if cookie := self._sessions.renewed(session):
-            self._give(request, cookie)
+            self._give(request, self._marks(request, session), cookie)
         return account(session.subscriber)
 
     # For the other pages
@@ -103,8 +109,23 @@ class Gate:
         return session.subscriber
 
     def _session(self, request: Request) -> Session | None:
-        cookie = request.getCookie(self._cookie_name(request))
+        """The session of the user as whom the page asks, or of who logged in last."""
+        login = request.getHeader(AS)
+        if not login:
+            return self._read(request, b"")
+        wanted = self._subscribers.find(login)
+        session = None if wanted is None else self._read(request, _mark(wanted))
+        return None if session is None or session.subscriber != wanted else session
+
+    def _read(self, request: Request, mark: bytes) -> Session | None:
+        cookie = request.getCookie(self._cookie_name(request) + mark)
         return None if cookie is None else self._sessions.find(cookie.decode("latin-1"))
+
+    def _marks(self, request: Request, session: Session) -> Sequence[bytes]:
+        """The cookies of a session: the one of its user, and the other unless it is of another."""
+        last = self._read(request, b"")
+        own = _mark(session.subscriber)
+        return (own, b"") if last is None or last.number == session.number else (own,)
 
     def _cookie_name(self, request: Request) -> bytes:
         """By https a name that no page without it may set (RFC 6265bis); the http site of this
@@ -112,16 +133,25 @@ class Gate:
         """
         return b"__Host-pbx_session" if self._visitors.is_https(request) else b"pbx_session"
 
-    def _give(self, request: Request, cookie: str) -> None:
-        request.addCookie(
-            self._cookie_name(request),
-            cookie.encode(),
-            path=b"/",
-            max_age=str(self._settings.session_time if cookie else 0).encode(),
-            secure=self._visitors.is_https(request),
-            httpOnly=True,
-            sameSite=b"strict",
-        )
+    def _give(self, request: Request, marks: Sequence[bytes], cookie: str) -> None:
+        """One for this user, and one for who comes without saying as whom."""
+        name = self._cookie_name(request)
+        for mark in marks:
+            request.addCookie(
+                name + mark,
+                cookie.encode(),
+                path=b"/",
+                max_age=str(self._settings.session_time if cookie else 0).encode(),
+                secure=self._visitors.is_https(request),
+                httpOnly=True,
+                sameSite=b"strict",
+            )
+
+
+def _mark(subscriber: Subscriber) -> bytes:
+    """What tells the cookie of one user from that of another in the same browser."""
+    login = f"{subscriber.user}@{subscriber.domain}".encode()
+    return b"_" + hashlib.sha256(login).hexdigest()[:12].encode()
 
 
 def account(subscriber: Subscriber) -> Mapping[str, str]:

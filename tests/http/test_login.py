@@ -121,6 +121,37 @@ class SessionTests(WebTestCase):
         self.assertEqual((self.me(cookie), self.me(renewed)), (401, 401))
         self.assertEqual(self.post("/api/logout", {}).status, 204)
 
+    def test_two_windows_of_one_browser(self) -> None:
+        """Each says who it is; without a word it is who logged in last."""
+        jar: dict[str, str] = {}
+        for user in ("1001", "1002"):
+            for cookie in self.log_in(user).cookies:
+                name, _, value = cookie.partition("=")
+                jar[name] = value
+        self.assertEqual(len(jar), 3)
+        cookies = ("Cookie", "; ".join(f"{name}={value}" for name, value in jar.items()))
+
+        def me(*headers: tuple[str, str]) -> str:
+            answer = self.ask("GET", "/api/me", cookies, *headers)
+            return str(answer.json().get("user") or answer.status)
+
+        self.assertEqual(me(), "1002")
+        self.assertEqual(me(("X-PBX-User", "1001")), "1001")
+        self.assertEqual(me(("X-PBX-User", "1002@pbx.test")), "1002")
+        self.assertEqual(me(("X-PBX-User", "1009")), "401")
+        gone = self.post("/api/logout", {}, cookies, ("X-PBX-User", "1001"))
+        self.assertEqual((gone.status, len(gone.cookies)), (204, 1))
+        self.assertEqual((me(("X-PBX-User", "1001")), me()), ("401", "1002"))
+
+    def test_cookie_under_the_name_of_another(self) -> None:
+        """Proves nothing."""
+        mine = self.log_in("1001").cookies[0].partition("=")[2]
+        name = self.log_in("1002").cookies[0].partition("=")[0]
+        header = ("X-PBX-User", "1002")
+        self.assertEqual(
+            self.ask("GET", "/api/me", ("Cookie", f"{name}={mine}"), header).status, 401
+        )
+
     def test_new_password_ends_sessions(self) -> None:
         cookie, other = self.cookie(), self.cookie("1002")
         self.sql("UPDATE subscriber SET password = 'new' WHERE username = '1001'")

@@ -56,14 +56,17 @@ class Answer:
         self.status = int(first.split()[1])
         pairs = [line.split(": ", 1) for line in lines]
         self.headers = {name.lower(): value for name, value in pairs}
+        set_cookies = [value for name, value in pairs if name.lower() == "set-cookie"]
+        #: Those that were set, as they are to be sent.
+        self.cookies = [value.partition(";")[0] for value in set_cookies]
 
     def json(self) -> Any:
         return json.loads(self.body)
 
     @property
     def cookie(self) -> str:
-        """The cookie that was set, as it is to be sent."""
-        return self.headers["set-cookie"].partition(";")[0]
+        """The one for who does not say as whom he comes."""
+        return self.cookies[-1]
 
 
 class WebTestCase(SynchronousTestCase):

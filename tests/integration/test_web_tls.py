@@ -40,7 +40,7 @@ class OwnCertificateTests(PBXTestCase):
         context = trusting(self.folder / "var" / "tls-certificate.pem")
         browser = Browser(port_of(pbx), context)
         self.assertEqual(browser.log_in("alice")["user"], "alice")
-        self.assertEqual(list(browser.cookies), ["__Host-pbx_session"])
+        self.assertTrue(all(name.startswith("__Host-pbx_session") for name in browser.cookies))
         self.assertEqual(browser.get("/api/me")["user"], "alice")
         alice = browser.phone("alice")
         self.addCleanup(alice.close)

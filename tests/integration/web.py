@@ -51,7 +51,7 @@ class Browser:
         finally:
             connection.close()
         self.headers = {name.lower(): value for name, value in answer.getheaders()}
-        if cookie := self.headers.get("set-cookie"):
+        for cookie in answer.headers.get_all("set-cookie", []):
             name, _, value = cookie.partition(";")[0].partition("=")
             self.cookies[name] = value
         return answer.status, found
