@@ -55,13 +55,16 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A binding was added or refreshed (registrar). ``new`` is False for a refresh."""
+    """A binding was added or refreshed (registrar). ``new`` is False for a refresh; ``instance`` as
+    in ``+sip.instance``, "" for none.
+    """
 
     aor: str
     contact: str
     expires: float
     flow: IFlow | None
     new: bool
+    instance: str = ""
 
 
 @dataclass(frozen=True, slots=True)

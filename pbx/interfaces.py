@@ -468,6 +468,9 @@ class IDialogs(Interface):
     def find_by_tags(call_id: str, from_tag: str, to_tag: str) -> IDialog | None:
         """By the SIP identifiers, either direction."""
 
+    def flow_towards(did: str, from_tag: str, to_tag: str) -> IFlow | None:
+        """The connection by which the side with ``to_tag`` is reached now, None when by none."""
+
     def all() -> Sequence[IDialog]:
         """Every call that has not ended."""
 

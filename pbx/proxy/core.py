@@ -133,7 +133,7 @@ class ProxyCore:
     ) -> None:
         if isinstance(verdict, Relay):
             if arrival.own_route is not None:
-                verdict = self._along_flow(verdict, arrival)
+                verdict = self._along_flow(verdict, request, arrival)
                 if verdict.account and arrival.own_route.get("node") is not None:
                     # The node that made the call accounts for it.
                     verdict = replace(verdict, account=False)
@@ -165,9 +165,9 @@ class ProxyCore:
             self.log.error("the policy returned no verdict but {verdict!r}", verdict=verdict)
             self._replier.respond(transaction, Reply(500))
 
-    def _along_flow(self, verdict: Relay, arrival: Arrival) -> Relay:
+    def _along_flow(self, verdict: Relay, request: Request, arrival: Arrival) -> Relay:
         """The connection that the dialog began with, if it still stands (RFC 5626 section 5.3)."""
-        flow = self._flow_along(arrival)
+        flow = self._flow_along(request, arrival)
         if flow is None:
             return verdict
         targets = [
@@ -176,13 +176,21 @@ class ProxyCore:
         ]
         return replace(verdict, targets=targets)
 
-    def _flow_along(self, arrival: Arrival) -> IFlow | None:
-        if arrival.own_route is not None:
-            for token in arrival.own_route.flow_tokens:
-                if token and token != arrival.flow.token:
-                    flow = self._flows.by_token(token)
-                    if flow is not None and not flow.closed:
-                        return flow
+    def _flow_along(self, request: Request, arrival: Arrival) -> IFlow | None:
+        route = arrival.own_route
+        if route is None or not any(route.flow_tokens):
+            return None
+        if self._dialogs is not None and (did := route.get("did")):
+            # Where the phone is now: it may have connected again since.
+            tags = request.from_.tag or "", request.to.tag or ""
+            flow = self._dialogs.flow_towards(did, *tags)
+            if flow is not None and flow.token:
+                return flow
+        for token in route.flow_tokens:
+            if token and token != arrival.flow.token:
+                flow = self._flows.by_token(token)
+                if flow is not None and not flow.closed:
+                    return flow
         return None
 
     def _reply_to_error(self, error: BaseException, request: Request) -> Reply:
@@ -224,7 +232,7 @@ class ProxyCore:
             self._dialog(arrived, arrival)
             base = self._relayer.forwarder.base(arrived, arrival, _ALONG)
             copy, uri = Forwarder.branch(base, Target(arrived.uri), DEFAULT_BREADTH)
-            way = self._flow_along(arrival)
+            way = self._flow_along(arrived, arrival)
             if way is not None:
                 self._send_ack(copy, way, flow)
                 return None

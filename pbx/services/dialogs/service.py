@@ -44,6 +44,7 @@ from pbx.services.dialogs.call import (
     Leg,
 )
 from pbx.services.dialogs.commands import DialogCommands
+from pbx.services.dialogs.connections import Connections
 from pbx.services.dialogs.requests import InDialogRequests
 from pbx.services.dialogs.schedule import Schedule
 from pbx.services.dialogs.settings import DialogSettings
@@ -57,6 +58,8 @@ from pbx.verdicts import Arrival
 
 #: Most calls that were counted by the balancer before they began.
 _MAX_COUNTED = 10000
+#: Seconds after a restart that browsers have to come back to their calls.
+_COME_BACK = 60.0
 
 
 @implementer(IDialogs, IStartable, ICommands, IStatistics)
@@ -90,6 +93,7 @@ class Dialogs:
         self._early = self._table.early
         self._active = self._table.active
         self._schedule = Schedule(self._active, settings.ping_interval)
+        self._connections = Connections(settings.lost_after, events, timers, self._lost)
         self._counted: dict[str, dict[str, str]] = {}
         self._requests = InDialogRequests(settings, self._table, self._store)
         self.processed = self.expired = self.failures = self.untracked = 0
@@ -122,6 +126,8 @@ class Dialogs:
                 continue
             self._table.add(call, self._active)
             self._schedule.add(call, self._clock.seconds())
+            for leg in (call.caller_leg, *call.callees):
+                self._connections.expect(call, leg, _COME_BACK)
             self._events.publish(CallRestored(call))
             if node:
                 self._store.save(call)
@@ -157,6 +163,7 @@ class Dialogs:
         call.created = self._clock.seconds()
         call.accounted = account
         call.caller_leg.over(arrival.flow)
+        self._connections.follow(call, call.caller_leg)
         if self._counted:
             call.profiles = self._counted.pop(did, {})
         if "x-pbx-call" in request.names:
@@ -204,6 +211,7 @@ class Dialogs:
         if call.callees and call.leg(tag) is not None:
             return
         leg = call.add_callee(response, downstream)
+        self._connections.follow(call, leg)
         if call.answered and call.state != ENDED:
             return
         if call.state == ENDED and (call.answered or call.bye_by):
@@ -221,7 +229,9 @@ class Dialogs:
         call.cancel = None
         call.sip_code = response.status
         call.sip_reason = response.reason
-        call.caller_leg.over(upstream)
+        if upstream is not call.caller_leg.flow:
+            call.caller_leg.over(upstream)
+            self._connections.follow(call, call.caller_leg)
         call.timeout = int(call.answered) + self._settings.default_timeout
         self._schedule.add(call, call.answered)
         if self._events.wanted(CallAnswered):
@@ -283,6 +293,14 @@ class Dialogs:
         """By the SIP identifiers, either direction."""
         return self._table.by_tags(call_id, from_tag, to_tag)
 
+    def flow_towards(self, did: str, from_tag: str, to_tag: str) -> IFlow | None:
+        """The connection by which the side with ``to_tag`` is reached now, None when by none."""
+        call = self._calls.get(did)
+        if call is None:
+            return None
+        leg = call.leg(to_tag) if from_tag == call.from_tag else call.caller_leg
+        return None if leg is None or leg.flow is None or leg.flow.closed else leg.flow
+
     def all(self) -> Sequence[Call]:
         """Every call that has not ended."""
         return [*self._early.values(), *self._active.values()]
@@ -316,6 +334,11 @@ class Dialogs:
         cancel, call.cancel = call.cancel, None
         cancel(_reason(200, text))
         return True
+
+    def _lost(self, call: Call, leg: Leg) -> None:
+        """The browser of a side is gone."""
+        leg.ended = True
+        self.end(call.did, "caller" if leg is call.caller_leg else "callee", "Connection lost")
 
     def _expire(self, call: Call) -> None:
         self.expired += 1
@@ -411,6 +434,7 @@ class Dialogs:
             "pbx:untracked_calls": self.untracked,
             "pbx:dialog_faults": self._requests.faults,
             "pbx:kept_calls": len(self._calls),
+            **self._connections.statistics(),
         }
 
 

@@ -32,6 +32,9 @@ class DialogSettings:
     """Ping the calling side."""
     ping_callee: bool = True
     """Ping the called side."""
+    lost_after: float = 3.0
+    """Seconds after the WebSocket of a browser closed when its calls end, unless it registers again
+    before; 0 keeps them until somebody hangs up."""
     db_mode: int = 2
     """When calls go to the database: 0 never, 1 at every change, 2 within the write-behind
     interval, 3 only at shutdown."""
@@ -45,5 +48,7 @@ class DialogSettings:
             raise ValueError("dlg_match_mode: expected 0, 1 or 2")
         if self.db_mode not in (0, 1, 2, 3):
             raise ValueError("db_mode: expected 0, 1, 2 or 3")
+        if self.lost_after < 0:
+            raise ValueError("lost_after: expected 0 or more")
         if self.default_timeout < 1:
             raise ValueError("default_timeout: expected at least 1")

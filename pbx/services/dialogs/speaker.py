@@ -35,7 +35,8 @@ class Speaker:
         callee = call.callee_side()
         if callee is None:
             return
-        self._send(call.towards_caller(callee), "BYE", headers, call.caller_leg, None)
+        if not call.caller_leg.ended:
+            self._send(call.towards_caller(callee), "BYE", headers, call.caller_leg, None)
         callee.cseq += 1
         for leg in call.callees:
             if not leg.ended:

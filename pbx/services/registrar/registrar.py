@@ -292,7 +292,14 @@ class Registrar:
         self._write(binding)
         if self._events.wanted(Registered):
             self._events.publish(
-                Registered(binding.aor, binding.contact, expires, binding.flow, True)
+                Registered(
+                    binding.aor,
+                    binding.contact,
+                    expires,
+                    binding.flow,
+                    True,
+                    binding.instance or "",
+                )
             )
 
     def refreshed(self, binding: Binding, expires: int) -> None:
@@ -300,7 +307,14 @@ class Registrar:
         self._write(binding)
         if self._events.wanted(Registered):
             self._events.publish(
-                Registered(binding.aor, binding.contact, expires, binding.flow, False)
+                Registered(
+                    binding.aor,
+                    binding.contact,
+                    expires,
+                    binding.flow,
+                    False,
+                    binding.instance or "",
+                )
             )
 
     def removed(self, binding: Binding, reason: str) -> None:
