@@ -524,6 +524,7 @@ class Builder:
             IDomains(registry),
             self._database,
             self._guard,
+            IRegistrar(registry).is_registered,
             self._base.joinpath,
             self._web_addresses,
             self._reactor,

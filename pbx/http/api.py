@@ -21,6 +21,7 @@ from pbx.http.settings import IceSettings, WebSettings
 from pbx.http.static import BUILT, Pages
 from pbx.http.visitors import Visitors
 from pbx.interfaces import IDatabase, IDomains, IGuard, IStatistics, ISubscribers
+from pbx.sip.uri import URI
 
 
 class About:
@@ -61,7 +62,8 @@ class LoginCounts:
 class Web:
     """Everything at ``/`` and ``/api``. Its ``parts`` start with the PBX, before the site listens.
 
-    ``urls`` tells where browsers find the site, ``located`` where a file of the settings is.
+    ``registered`` tells whether a user has a phone just now, ``urls`` where browsers find the
+    site, ``located`` where a file of the settings is.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Web:
         domains: IDomains,
         database: IDatabase,
         guard: IGuard,
+        registered: Callable[[URI], bool],
         located: Callable[[Path], Path],
         urls: Callable[[], Sequence[str]],
         clock: IReactorTime,
@@ -82,7 +85,7 @@ class Web:
         self.links = LoginLinks(settings, database, subscribers, urls, clock)
         attempts = Attempts(settings, guard, clock)
         gate = Gate(settings, visitors, subscribers, sessions, self.links, attempts)
-        phonebook = Phonebook(gate, subscribers, database, domains)
+        phonebook = Phonebook(gate, subscribers, database, domains, registered)
         servers = IceServers(ice, located, gate, clock)
         self.front = Pages(BUILT if settings.pages == Path() else located(settings.pages))
         self.parts = (sessions, self.links, attempts, LoginCounts(gate, attempts), self.front)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.web.server import Request
@@ -11,6 +11,7 @@ from twisted.web.server import Request
 from pbx.http.answers import argument, limit_of
 from pbx.http.login import Gate, sip_uri
 from pbx.interfaces import IDatabase, IDomains, ISubscribers
+from pbx.sip.uri import URI
 
 #: Times are compared as numbers: rows with the same start are told apart by their id.
 _HISTORY = (
@@ -30,8 +31,14 @@ class Phonebook:
     """Answers from memory for the directory, from the view ``cdr`` for the history."""
 
     def __init__(
-        self, gate: Gate, subscribers: ISubscribers, database: IDatabase, domains: IDomains
+        self,
+        gate: Gate,
+        subscribers: ISubscribers,
+        database: IDatabase,
+        domains: IDomains,
+        registered: Callable[[URI], bool],
     ) -> None:
+        self._registered = registered
         self._gate = gate
         self._subscribers = subscribers
         self._database = database
@@ -42,11 +49,14 @@ class Phonebook:
         me = self._gate.who(request)
         limit = limit_of(request, 50, 200)
         found = self._subscribers.search(me.domain, argument(request, "q", 64).strip(), limit + 1)
-        return [
-            {"user": user, "name": name, "uri": sip_uri(user, me.domain)}
-            for user, name in found
-            if user != me.user
-        ][:limit]
+        return [self._person(user, name, me.domain) for user, name in found if user != me.user][
+            :limit
+        ]
+
+    def _person(self, user: str, name: str, domain: str) -> Mapping[str, object]:
+        uri = sip_uri(user, domain)
+        online = self._registered(URI.parse(uri))
+        return {"user": user, "name": name, "uri": uri, "online": online}
 
     async def history(self, request: Request) -> object:
         """One's own calls, the newest first."""

@@ -39,14 +39,15 @@ class DirectoryTests(WebTestCase):
         return [entry["user"] for entry in answer.json()]
 
     def test_colleagues(self) -> None:
-        """Of the domain, without oneself, names as they are."""
+        """Of the domain, without oneself, names as they are, and who has a phone now."""
+        self.online.add("1003")
         answer = self.ask("GET", "/api/directory", self.cookie())
         self.assertEqual(
             answer.json(),
             [
-                {"user": "1002", "name": "1002", "uri": "sip:1002@pbx.test"},
-                {"user": "1003", "name": "Bob Müller", "uri": "sip:1003@pbx.test"},
-                {"user": "a b", "name": "Odd", "uri": "sip:a%20b@pbx.test"},
+                {"user": "1002", "name": "1002", "uri": "sip:1002@pbx.test", "online": False},
+                {"user": "1003", "name": "Bob Müller", "uri": "sip:1003@pbx.test", "online": True},
+                {"user": "a b", "name": "Odd", "uri": "sip:a%20b@pbx.test", "online": False},
             ],
         )
         self.assertEqual(self.found(user="1002"), ["1001", "1003", "a b"])

@@ -76,6 +76,7 @@ class WebTestCase(SynchronousTestCase):
         self.folder = Path(tempfile.mkdtemp(dir=self._parent()))
         self.clock = Clock()
         self.clock.advance(NOW)
+        self.online: set[str] = set()
         self.database = memory_database(self.clock)
         self.add("1001", name="Alice Liddell")
         self.add("1002")
@@ -136,6 +137,7 @@ class WebTestCase(SynchronousTestCase):
             domains,
             self.database,
             self.guard,
+            lambda uri: uri.user in self.online,
             self.folder.joinpath,
             lambda: ["http://127.0.0.1:8888/", "https://192.0.2.1:8443/"],
             self.clock,

@@ -57,9 +57,10 @@ class WebAPITests(WebCase):
         until(lambda: browser.get("/api/directory?q=M%C3%BC"), "the name is known", 6)
         self.assertEqual(
             browser.get("/api/directory?q=bob"),
-            [{"user": "bob", "name": "Bob Müller", "uri": "sip:bob@pbx.test"}],
+            [{"user": "bob", "name": "Bob Müller", "uri": "sip:bob@pbx.test", "online": False}],
         )
         bob = self.registered(pbx, "bob")
+        self.assertTrue(browser.get("/api/directory?q=bob")[0]["online"])
         invite = phone.invite("bob")
         bob.respond(bob.request("INVITE"), 486)
         bob.request("ACK")
