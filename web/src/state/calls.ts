@@ -16,7 +16,7 @@ export type Phase = "calling" | "ringing" | "incoming" | "answering" | "talking"
 /** More than that ring busy. */
 const MOST_CALLS = 4;
 /** Milliseconds that an ended call stays to be read. */
-const LINGER = 2500;
+const LINGER = 1800;
 /** Milliseconds until candidates that were found must do: a STUN server may be silent. */
 const GATHERING = 1500;
 

@@ -5,7 +5,7 @@ import type { IncomingRequest } from "jssip/lib/SIPMessage";
 import type { UA } from "jssip/lib/UA";
 import { account } from "./account";
 import { announce } from "./notifications";
-import { notify } from "./notices";
+import { notify, settled } from "./notices";
 import { nameOf } from "./people";
 import * as tones from "./tones";
 
@@ -84,8 +84,15 @@ addEventListener("storage", (event) => {
   if (account.value !== null && event.key === key()) loadTexts();
 });
 
+/** Whoever shows messages shows them now, with this peer. */
+let wanted: (peer: string) => void = openThread;
+export function whenWanted(show: (peer: string) => void): void {
+  wanted = show;
+}
+
 export function openThread(peer: string): void {
   thread.value = peer;
+  settled(`message ${peer}`);
   markRead();
 }
 
@@ -155,8 +162,9 @@ export function arrived(request: IncomingRequest): boolean {
   keep(all.sort((a, b) => a.time - b.time));
   if (!read) {
     tones.message();
-    notify("info", `${nameOf(peer)}: ${request.body.slice(0, 120)}`);
-    announce(nameOf(peer), request.body.slice(0, 200), `message-${peer}`, () => openThread(peer));
+    const text = `${nameOf(peer)}: ${request.body.slice(0, 120)}`;
+    notify("info", text, { label: "Open", run: () => wanted(peer) }, `message ${peer}`);
+    announce(nameOf(peer), request.body.slice(0, 200), `message-${peer}`, () => wanted(peer));
   }
   return true;
 }

@@ -5,6 +5,8 @@ export interface Notice {
   kind: "error" | "info";
   text: string;
   action?: { label: string; run: () => void } | undefined;
+  /** What it is about, so that it goes when that is dealt with. */
+  about?: string | undefined;
 }
 
 /** Seconds that a notice stays: errors longer, as they are read in a hurry. */
@@ -18,9 +20,19 @@ export function dismiss(id: number): void {
   notices.value = notices.value.filter((one) => one.id !== id);
 }
 
-export function notify(kind: Notice["kind"], text: string, action?: Notice["action"]): void {
+/** Something was dealt with. */
+export function settled(about: string): void {
+  notices.value = notices.value.filter((one) => one.about !== about);
+}
+
+export function notify(
+  kind: Notice["kind"],
+  text: string,
+  action?: Notice["action"],
+  about?: string,
+): void {
   const id = ++last;
   const others = notices.value.filter((one) => one.text !== text);
-  notices.value = [...others.slice(-2), { id, kind, text, action }];
+  notices.value = [...others.slice(-2), { id, kind, text, action, about }];
   window.setTimeout(() => dismiss(id), STAYS[kind] * 1000);
 }

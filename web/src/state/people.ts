@@ -57,6 +57,6 @@ export function search(text: string): Person[] {
 /** The same in the whole directory, for houses of which `people` is only a part. */
 export async function searchFar(text: string): Promise<Person[]> {
   const me = account.value?.user;
-  const found = remember(await api.directory(text, 20));
+  const found = remember(await api.directory(text.slice(0, 64), 20));
   return found.filter((one) => one.user !== me);
 }

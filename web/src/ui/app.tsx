@@ -2,7 +2,7 @@ import { useEffect } from "preact/hooks";
 import { account, myName, phase, site } from "../state/account";
 import * as calls from "../state/calls";
 import { missedCalls } from "../state/history";
-import { thread, unread } from "../state/messages";
+import { openThread, thread, unread, whenWanted } from "../state/messages";
 import { dismiss, notices } from "../state/notices";
 import { askPermission, permission } from "../state/notifications";
 import { hurry, lineState, type Line } from "../state/phone";
@@ -79,6 +79,11 @@ function Phone() {
     </div>
   );
 }
+
+whenWanted((peer) => {
+  openThread(peer);
+  show("messages");
+});
 
 function useTitle(): void {
   const house = site.value?.name || "Phone";
@@ -202,7 +207,8 @@ function TopBar() {
 
 /** Once: may the browser notify? */
 function Invitation() {
-  if (permission.value !== "default" || settings.asked.value) return null;
+  const busy = calls.liveCalls.value.length > 0;
+  if (permission.value !== "default" || settings.asked.value || busy) return null;
   return (
     <aside class="invitation" aria-label="Notifications">
       <Icon name="bell" size={20} />

@@ -10,18 +10,15 @@ import { show } from "./tabs";
 
 const OUTCOMES: Readonly<Record<string, string>> = {
   busy: "Busy",
-  "no answer": "No answer",
-  noanswer: "No answer",
   cancelled: "Cancelled",
-  canceled: "Cancelled",
-  declined: "Declined",
+  missed: "No answer",
   failed: "Not connected",
 };
 
 function outcome(one: PastCall): string {
   if (one.answered) return clockwork(one.duration);
   if (history.missed(one)) return "Missed";
-  return OUTCOMES[one.disposition.toLowerCase()] ?? "No answer";
+  return OUTCOMES[one.disposition] ?? "No answer";
 }
 
 export function Recents() {

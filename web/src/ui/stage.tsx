@@ -214,7 +214,7 @@ interface ControlsProps {
 function Controls({ call: one, panel, setPanel }: ControlsProps) {
   const held = one.held.value;
   return (
-    <div class="controls">
+    <div class={panel === "keypad" ? "controls few" : "controls"}>
       <Control
         icon={one.muted.value ? "muted" : "mic"}
         label={one.muted.value ? "Unmute" : "Mute"}
