@@ -64,6 +64,7 @@ from pbx.management.reports import StatusReports
 from pbx.management.requests import RequestCommands
 from pbx.management.trace import Tracer, TraceSettings, TraceStreams
 from pbx.management.unix import ManagementSettings, ManagementSocket
+from pbx.media.calls import CallMedia
 from pbx.media.open import EngineParts, open_engine
 from pbx.media.settings import MediaSettings
 from pbx.proxy.core import ProxyCore
@@ -476,6 +477,15 @@ class Builder:
             raise ConfigError(f"[media] engine: {error}") from None
         if engine is not None:
             self._add(engine)
+        self._call_media = self._add(
+            CallMedia(
+                engine,
+                self._tables.of(MediaSettings).relay_phones,
+                self._dialogs,
+                self._events,
+                self._wheel,
+            )
+        )
 
     # What plugins put their own things on
 
@@ -550,6 +560,7 @@ class Builder:
             timers=self._wheel,
             settings=proxy,
             replier=Replier(proxy.server_header),
+            media=self._call_media,
         )
         self._layer.deliver_to(self._add(ProxyCore(relayer, policy, self._cluster)))
         self._listeners.deliver_to(self._layer)

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pbx.interfaces import IEvents
+from pbx.legs import MediaStatistics, Side
 from pbx.sip.address import Address
 
 if TYPE_CHECKING:
@@ -174,6 +175,35 @@ class BalancerCounted:
     group: int
     resources: tuple[str, ...]
     destination: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaBridged:
+    """The media of an answered call goes through an engine (media).
+
+    ``words`` is what a restart must know of it, to be kept with the call.
+    """
+
+    call: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaEnded:
+    """A bridged call is over, and this is how it was heard (media)."""
+
+    call: str
+    statistics: MediaStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """A side of a bridged call pressed a key (media): one of ``0-9*#ABCD``."""
+
+    call: str
+    side: Side
+    digit: str
+    milliseconds: int
 
 
 @dataclass(frozen=True, slots=True)

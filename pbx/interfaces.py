@@ -641,6 +641,37 @@ class IMediaEngine(Interface):
         """As `IStartable`: also ends every session."""
 
 
+class IMedia(Interface):
+    """Decides which calls are bridged, and changes their session descriptions.
+
+    The proxy core asks with every message that carries a body. None: it may stay as it is.
+    Otherwise the body to send instead, which fails with `MediaFailed`.
+    """
+
+    def request(
+        did: str, branch: object, request: Request, arrival: Arrival, target: Target, peer: Address
+    ) -> Awaitable[bytes] | None:
+        """Of a request (as it arrived) that is to leave for ``target``, which is at ``peer``;
+        ``branch`` is the sender's name for this way, the same for every attempt.
+        """
+
+    def response(
+        did: str,
+        branch: object,
+        request: Request,
+        response: Response,
+        arrival: Arrival,
+        peer: Address,
+    ) -> Awaitable[bytes] | None:
+        """Of a response to ``request`` (as it arrived) that ``peer`` sent back along the branch."""
+
+    def ack(did: str, ack: Request) -> Awaitable[bytes] | None:
+        """Of an ACK for a 2xx."""
+
+    def failed(did: str, branch: object) -> None:
+        """An initial INVITE got a negative response on this way, or none."""
+
+
 class IMediaUser(Interface):
     """Who hears of the sessions of an engine; an engine that cannot notice a thing keeps quiet."""
 

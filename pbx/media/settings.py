@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaSettings:
     """The ``[media]`` table."""
 
-    engine: str = "none"
+    engine: str = "native"
     """What bridges browsers and phones: none, native (in this process), rtpproxy:embedded,
     rtpproxy:udp:HOST:PORT or rtpengine:udp:HOST:PORT."""
     address: str = ""
@@ -21,6 +22,9 @@ class MediaSettings:
     """First UDP port for media. A browser takes one, a phone two."""
     port_max: int = 29999
     """Last UDP port for media."""
+    relay_phones: Literal["auto", "always", "never"] = "auto"
+    """When calls between phones go through the engine: auto for phones in different networks
+    (behind a NAT, or one inside and one outside), always, or never."""
     phone_codecs: tuple[str, ...] = ("PCMU", "PCMA", "G722")
     """What phones get to see of a browser's codecs; add "opus" when they know it. Nothing is
     transcoded."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import implementer
@@ -10,6 +11,7 @@ from zope.interface import implementer
 from pbx.events import BranchFailed
 from pbx.interfaces import IClientTransaction, IClientUser, IFlow, ITimer
 from pbx.proxy.coroutines import run
+from pbx.proxy.declined import give_up, reason_value
 from pbx.proxy.forward import size
 from pbx.sip.address import Address
 from pbx.sip.errors import SIPError
@@ -29,8 +31,11 @@ class BranchClient:
 
     __slots__ = (
         "_addresses",
+        "_body",
+        "_bridged",
         "_cancelled",
         "_failed_status",
+        "_held",
         "_pinned",
         "_relay",
         "_sent",
@@ -55,6 +60,11 @@ class BranchClient:
         self._failed_status = 408
         self._sent: Address | None = None
         self._timer_c: ITimer | None = None
+        #: What to send in place of the body that came, and whether the media engine knows of us.
+        self._body: bytes | None = None
+        self._bridged = False
+        #: Responses behind one that the media engine has not finished.
+        self._held: deque[Response] | None = None
 
     def start(self) -> None:
         """Find where to and send."""
@@ -66,7 +76,7 @@ class BranchClient:
             return
         if target.flow is not None:
             if not target.flow.closed:
-                self._send(copy, target.flow)
+                self._describe(target.flow.peer, copy, self._send_along)
                 return
             if target.flow_required:
                 self._fail(430)
@@ -107,7 +117,10 @@ class BranchClient:
             self._fail(self._failed_status if self._sent or copy is None else 503)
             return
         if copy is None:
-            copy, _ = self._relay.send_copy(self.branch)
+            copy = self._fresh_copy()
+        self._describe(self._addresses[0], copy, self._send_to_next)
+
+    def _send_to_next(self, copy: Request) -> None:
         address = self._addresses.pop(0)
         flows = self._relay.relayer.flows
         if not self._pinned and flows.prefers_stream(address, size(copy)):
@@ -130,8 +143,46 @@ class BranchClient:
         if self._cancelled:
             self._fail(487)
             return
+        self._send(self._fresh_copy(), flow)
+
+    def _fresh_copy(self) -> Request:
         copy, _ = self._relay.send_copy(self.branch)
-        self._send(copy, flow)
+        if self._body is not None:
+            copy.set_body(self._body)
+        return copy
+
+    def _send_along(self, copy: Request) -> None:
+        assert self.target.flow is not None
+        self._send(copy, self.target.flow)
+
+    def _describe(self, peer: Address, copy: Request, go: Callable[[Request], None]) -> None:
+        """Let the media engine see a session description first, then ``go`` on."""
+        relay = self._relay
+        media = relay.relayer.media
+        if not copy.body or media is None or self._body is not None:
+            go(copy)
+            return
+        try:
+            work = media.request(relay.did, self, relay.request, relay.arrival, self.target, peer)
+        except SIPError as error:
+            self._refuse(error)
+            return
+        if work is None:
+            go(copy)
+            return
+        self._bridged = True
+
+        def described(body: bytes) -> None:
+            if self.branch.done:
+                return
+            if self._cancelled:
+                self._fail(487)
+                return
+            self._body = body
+            copy.set_body(body)
+            go(copy)
+
+        run(work, described, self._refuse)  # type: ignore[arg-type]
 
     def _send(self, copy: Request, flow: IFlow) -> None:
         relay = self._relay
@@ -197,12 +248,105 @@ class BranchClient:
                 self._arm_timer_c()
         elif self.branch.status == 0:
             self.branch.status = 100
-        # A proxy beyond us, as another node, has repaired it already.
-        if "contact" in response.names and "route" not in transaction.request.names:
-            assert self.flow is not None
+        self._pass(response)
+
+    def _pass(self, response: Response) -> None:
+        """Upstream, in the order in which responses came, once their bodies are ready."""
+        if self._held is not None:
+            self._held.append(response)
+            return
+        relay = self._relay
+        media = relay.relayer.media
+        if not response.body or media is None or self.flow is None or response.status >= 300:
+            self._upstream(response)
+            return
+        try:
+            work = media.response(
+                relay.did, self, relay.request, response, relay.arrival, self.flow.peer
+            )
+        except SIPError as error:
+            self._unfit(response, error)
+            return
+        if work is None:
+            self._upstream(response)
+            return
+        self._bridged = True
+        self._held = deque()
+
+        def described(body: bytes) -> None:
+            response.set_body(body)
+            self._upstream(response)
+            self._release()
+
+        def failed(error: BaseException) -> None:
+            self._unfit(response, error)
+            self._release()
+
+        run(work, described, failed)  # type: ignore[arg-type]
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        while held:
+            self._pass(held.popleft())
+
+    def _upstream(self, response: Response) -> None:
+        sent = self.transaction
+        if sent is not None and self.flow is not None and "contact" in response.names:
             peer = self.flow.peer
-            if needs_repair_reply(response, peer):
+            # A proxy beyond us, as another node, has repaired it already.
+            if "route" not in sent.request.names and needs_repair_reply(response, peer):
                 repair_contact(response, peer)
+        self._free_media(response.status)
+        self._relay.branch_response(self, response)
+
+    def _free_media(self, status: int) -> None:
+        relay = self._relay
+        if self._bridged and status >= 300 and relay.arrival.own_route is None:
+            media = relay.relayer.media
+            if media is not None:
+                media.failed(relay.did, self)
+
+    def _refuse(self, error: BaseException) -> None:
+        """The media engine does not let the request leave."""
+        if not self.branch.done:
+            self._local(self._answer_to(error))
+
+    def _answer_to(self, error: BaseException) -> Response:
+        request = self._relay.request
+        if isinstance(error, SIPError):
+            return response_to(request, error.status, error.reason, error.headers)
+        self._relay.log.error(
+            "the media engine failed: {error!r} ({call_id})",
+            error=error,
+            call_id=request.get("call-id"),
+        )
+        return response_to(request, 500)
+
+    def _unfit(self, response: Response, error: BaseException) -> None:
+        """What the callee agreed to cannot be bridged: end its branch, tell the caller why."""
+        transaction, flow = self.transaction, self.flow
+        if self.branch.done or transaction is None or flow is None:
+            return
+        relay = self._relay
+        refusal = self._answer_to(error)
+        text = f"{refusal.reason}: {error}"
+        if response.status < 200:
+            transaction.cancel(reason_value(refusal.status, text))
+        elif response.status < 300:
+            if transaction.request.method == "INVITE":
+                initial = relay.arrival.own_route is None
+                give_up(relay.relayer.transactions, transaction.request, response, flow, initial)
+            if relay.arrival.own_route is not None and relay.relayer.dialogs is not None:
+                # One side has changed its mind and the other cannot follow.
+                relay.relayer.dialogs.end(relay.did, "pbx", text)
+        self._local(refusal)
+
+    def _local(self, response: Response) -> None:
+        if self._timer_c is not None:
+            self._timer_c.cancel()
+            self._timer_c = None
+        response.local = True
+        self._free_media(response.status)
         self._relay.branch_response(self, response)
 
     def transaction_failed(self, transaction: IClientTransaction, status: int) -> None:
@@ -223,14 +367,9 @@ class BranchClient:
         """The branch ends with a response that we make up."""
         if self.branch.done:
             return
-        if self._timer_c is not None:
-            self._timer_c.cancel()
-            self._timer_c = None
         if status != 487:
             self._report_failure(status, answered=False)
-        response = response_to(self._relay.request, status)
-        response.local = True
-        self._relay.branch_response(self, response)
+        self._local(response_to(self._relay.request, status))
 
     def _report_failure(self, status: int, *, answered: bool) -> None:
         events = self._relay.relayer.events

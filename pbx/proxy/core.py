@@ -228,27 +228,50 @@ class ProxyCore:
             validate(ack)
             arrived, arrival, _ = self._arrival(ack, flow)
             if arrival.own_route is None:
-                return None
-            self._dialog(arrived, arrival)
+                return
+            did = self._dialog(arrived, arrival)
             base = self._relayer.forwarder.base(arrived, arrival, _ALONG)
+        except SIPError:
+            return
+        media = self._relayer.media
+        if ack.body and media is not None:
+            work = media.ack(did, arrived)
+            if work is not None:
+
+                def described(body: bytes) -> None:
+                    base.set_body(body)
+                    self._forward_ack(base, arrived, arrival)
+
+                def failed(error: BaseException) -> None:
+                    # The callee needs it all the same, and then hears that the call is over.
+                    self._forward_ack(base, arrived, arrival)
+                    if self._dialogs is not None:
+                        self._dialogs.end(did, "pbx", f"Not Acceptable Here: {error}")
+
+                run(work, described, failed)  # type: ignore[arg-type]
+                return
+        self._forward_ack(base, arrived, arrival)
+
+    def _forward_ack(self, base: Request, arrived: Request, arrival: Arrival) -> None:
+        flow = arrival.flow
+        try:
             copy, uri = Forwarder.branch(base, Target(arrived.uri), DEFAULT_BREADTH)
             way = self._flow_along(arrived, arrival)
             if way is not None:
                 self._send_ack(copy, way, flow)
-                return None
+                return
             if self._flows.is_own(uri):
-                return None
+                return
             addresses = self._flows.locate(uri)
+            if addresses:
+                way = self._flows.find(addresses[0])
+                if way is not None:
+                    self._send_ack(copy, way, flow)
+                    return
         except SIPError:
-            return None
-        if addresses is None:
-            return run(self._ack_later(copy, uri, flow), _ignore, _ignore)
-        if addresses:
-            way = self._flows.find(addresses[0])
-            if way is None:
-                return run(self._ack_later(copy, uri, flow), _ignore, _ignore)
-            self._send_ack(copy, way, flow)
-        return None
+            return
+        if addresses is None or addresses:
+            run(self._ack_later(copy, uri, flow), _ignore, _ignore)
 
     async def _ack_later(self, ack: Request, uri: URI, flow: IFlow) -> None:
         addresses = await self._flows.resolve(uri)

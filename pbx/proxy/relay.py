@@ -13,6 +13,7 @@ from pbx.interfaces import (
     IEvents,
     IFlow,
     IFlows,
+    IMedia,
     IServerTransaction,
     ITimers,
     ITransactions,
@@ -57,6 +58,7 @@ class Relayer:
     timers: ITimers
     settings: ProxySettings
     replier: Replier
+    media: IMedia | None = None
 
 
 class RelayedRequest:
@@ -230,7 +232,8 @@ class RelayedRequest:
             self._reply(Reply(480))
             return
         if best.local:
-            self._reply(Reply(status))
+            warnings = tuple(("Warning", text) for text in best.get_all("warning"))
+            self._reply(Reply(status, "", warnings))
             return
         if status == 503:
             # The next 503 may not follow: what one node lacks, the whole PBX does not (16.7).

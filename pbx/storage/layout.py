@@ -61,6 +61,7 @@ VERSIONS: Mapping[str, tuple[int, ...]] = {
 }
 
 _CREATE = re.compile(r"CREATE (TABLE|VIEW) (\w+)")
+_DROP = re.compile(r"DROP VIEW IF EXISTS (\w+)")
 _INDEX = re.compile(r"CREATE (?:UNIQUE )?INDEX \w+ ON (\w+)")
 
 
@@ -127,6 +128,8 @@ def _statements(text: str) -> tuple[Statement, ...]:
 def _statement(sql: str) -> Statement:
     if index := _INDEX.match(sql):
         return Statement(sql, "INDEX", index[1])
+    if drop := _DROP.match(sql):
+        return Statement(sql, "DROP", drop[1])
     create = _CREATE.match(sql)
     if create is None:
         return Statement(sql, "", "")
@@ -163,6 +166,7 @@ def plan(present: Present, dialect: Dialect) -> Plan:
     check_versions(present)
     statements: list[tuple[str, tuple[object, ...]]] = []
     added: list[str] = []
+    dropped: set[str] = set()
     for file in schema_files():
         made: set[str] = set()
         here = {statement.name for statement in file.statements if statement.kind == "TABLE"}
@@ -182,8 +186,13 @@ def plan(present: Present, dialect: Dialect) -> Plan:
                 if statement.name not in here and file.number in present.applied:
                     continue
             elif statement.kind == "VIEW":
-                if statement.name in present.views or statement.name in present.tables:
+                known = statement.name in present.views and statement.name not in dropped
+                if known or statement.name in present.tables:
                     continue
+            elif statement.kind == "DROP":
+                if file.number in present.applied or statement.name in present.tables:
+                    continue
+                dropped.add(statement.name)
             elif file.number in present.applied:
                 continue
             statements.append((sql, ()))

@@ -23,6 +23,13 @@ SDP = (
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     "m=audio 40000 RTP/AVP 0\r\n"
 )
+#: What a browser says; nobody listens at its port.
+BROWSER_SDP = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
+    "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=rtcp-mux\r\n"
+    "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\na=setup:{setup}\r\n"
+    f"a=fingerprint:sha-256 {':'.join(['AB'] * 32)}\r\na=rtpmap:0 PCMU/8000\r\n"
+)
 Header = tuple[str, str]
 
 
@@ -220,6 +227,12 @@ class Phone:
         transport = "" if way == "UDP" else f";transport={way}"
         return f"sip:{self.user}@{self.way.place}{transport.lower()}"
 
+    def description(self, setup: str = "active") -> str:
+        """Its answer to every offer, or with ``actpass`` its own."""
+        if self.way.transport in ("WS", "WSS"):
+            return BROWSER_SDP.format(setup=setup)
+        return SDP
+
     # Bytes
 
     def send(self, message: Message) -> None:
@@ -362,9 +375,12 @@ class Phone:
         self.authenticated(self.make("REGISTER", uri, to=self.aor, headers=more))
         return self.response(200)
 
-    def invite(self, callee: str, headers: Sequence[Header] = (), body: str = SDP) -> Request:
+    def invite(
+        self, callee: str, headers: Sequence[Header] = (), body: str | None = None
+    ) -> Request:
         """Call somebody of the domain; the INVITE that was sent."""
         uri = f"sip:{callee}@{self.domain}"
+        body = self.description("actpass") if body is None else body
         return self.authenticated(self.make("INVITE", uri, headers=headers, body=body))
 
     # Calls
@@ -385,9 +401,10 @@ class Phone:
         self.send(response)
         return response
 
-    def answer(self, invite: Request) -> Dialog:
+    def answer(self, invite: Request, body: str | None = None) -> Dialog:
         """200; the callee's side of the call."""
-        response = self.respond(invite, 200, body=SDP)
+        body = self.description() if body is None else body
+        response = self.respond(invite, 200, body=body)
         return Dialog(
             invite.call_id,
             response.get("to") or "",
@@ -396,7 +413,7 @@ class Phone:
             invite.get_list("record-route"),
         )
 
-    def called(self, invite: Request, response: Response) -> Dialog:
+    def called(self, invite: Request, response: Response, body: str = "") -> Dialog:
         """ACK a 200; the caller's side of the call."""
         dialog = Dialog(
             invite.call_id,
@@ -406,7 +423,7 @@ class Phone:
             list(reversed(response.get_list("record-route"))),
         )
         dialog.cseq = invite.cseq.number
-        self.send(self.within(dialog, "ACK"))
+        self.send(self.within(dialog, "ACK", body=body))
         return dialog
 
     def within(
@@ -460,10 +477,11 @@ def exchange(
     one: Phone, dialog: Dialog, other: Phone, method: str, headers: Sequence[Header] = ()
 ) -> Request:
     """A request in a dialog that passes, is answered 200 and whose answer passes."""
-    body = SDP if method in ("INVITE", "UPDATE") else ""
+    offers = method in ("INVITE", "UPDATE")
+    body = one.description("actpass") if offers else ""
     one.send(one.within(dialog, method, headers, body))
     request = other.request(method)
-    other.respond(request, 200, body=body)
+    other.respond(request, 200, body=other.description() if offers else "")
     response = one.response(200)
     if method == "INVITE":
         cseq = dialog.cseq

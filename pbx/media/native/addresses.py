@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pbx.errors import MediaFailed
 from pbx.legs import LegKind
+from pbx.media.networks import is_inside
 
 #: Candidates for browsers on this machine: more interfaces than that are containers'.
 _MAX_CANDIDATES = 8
@@ -65,15 +66,6 @@ class Addresses:
         others = [self._public] if self._public and ":" not in self._public else []
         others += [host for host in own if host not in others]
         return Place("0.0.0.0", "127.0.0.1", tuple(others[:_MAX_CANDIDATES]))
-
-
-def is_inside(host: str) -> bool:
-    """Whether a peer is on a private network of ours (RFC 1918, RFC 4193, link-local)."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return address.is_private or address.is_link_local
 
 
 def _is_literal(host: str) -> bool:

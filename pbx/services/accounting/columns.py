@@ -22,6 +22,7 @@ CDR_COLUMNS = (
     *("callee", "caller_address", "callee_address", "start_time", "answer_time", "end_time"),
     *("started", "answered", "ended", "disposition", "ended_by", "sip_code", "sip_reason"),
     *("caller_domain", "callee_domain"),
+    *("packets", "loss", "jitter", "mos"),
 )
 
 Source = Callable[[IDialog | None, TransactionCompleted | None], str]

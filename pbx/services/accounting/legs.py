@@ -14,17 +14,20 @@ from pbx.services.accounting.columns import user_of
 _LATE = 35.0
 #: How many calls between the same users are looked at for a second leg.
 _CANDIDATES = 8
+#: Packets, loss, jitter and score of a call whose media does not pass here.
+NOT_HEARD = (0, 0.0, 0.0, 0.0)
 
 
 class Leg:
     """A call in progress; ``main`` is the call that it is a further leg of."""
 
-    __slots__ = ("dialog", "joined", "main", "users")
+    __slots__ = ("dialog", "joined", "main", "media", "users")
 
     def __init__(self, dialog: IDialog) -> None:
         self.dialog = dialog
         self.main: Leg | None = None
         self.joined = False
+        self.media: tuple[int, float, float, float] = NOT_HEARD
         self.users = (user_of(dialog.from_uri), user_of(dialog.to_uri))
 
 

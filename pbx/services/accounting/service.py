@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
-from pbx.events import CallEnded, CallFailed, CallRestored, CallStarted, TransactionCompleted
+from pbx.events import (
+    CallEnded,
+    CallFailed,
+    CallRestored,
+    CallStarted,
+    MediaEnded,
+    TransactionCompleted,
+)
 from pbx.interfaces import IEvents, IWriteBehind
 from pbx.services.accounting.columns import AccountingSettings, DateFormat, source, user_of
 from pbx.services.accounting.legs import Leg, Legs, host_of
@@ -37,6 +44,7 @@ class Accounting:
         events.subscribe(CallRestored, lambda event: self._legs.restored(event.dialog))
         events.subscribe(CallFailed, self._call_failed)
         events.subscribe(CallEnded, self._call_ended)
+        events.subscribe(MediaEnded, self._media_ended)
 
     # acc and missed_calls
 
@@ -101,6 +109,20 @@ class Accounting:
             self._put_acc("BYE", about, dialog.created, extra)
         self._put_cdr(leg, "answered")
 
+    def _media_ended(self, event: MediaEnded) -> None:
+        """How the call was heard comes after its end: the row once more, complete."""
+        leg = self._legs.find(event.call)
+        if leg is not None and leg.dialog.ended:
+            heard = event.statistics
+            leg.media = (
+                heard.packets,
+                round(heard.loss, 5),
+                round(1000 * heard.jitter, 2),
+                round(heard.mos, 2),
+            )
+            if leg.dialog.accounted:
+                self._put_cdr(leg, "answered")
+
     def _put_cdr(self, leg: Leg, disposition: str) -> None:
         dialog = leg.dialog
         main = leg.main
@@ -129,6 +151,7 @@ class Accounting:
             dialog.sip_reason[:255],
             host_of(dialog.from_uri)[:64].lower(),
             host_of(dialog.to_uri)[:64].lower(),
+            *leg.media,
         )
         self._cdr.put((dialog.did,), row)
 

@@ -19,6 +19,7 @@ from pbx.events import (
     CallRestored,
     CallRinging,
     CallStarted,
+    MediaBridged,
 )
 from pbx.interfaces import (
     ICluster,
@@ -98,6 +99,7 @@ class Dialogs:
         self._requests = InDialogRequests(settings, self._table, self._store)
         self.processed = self.expired = self.failures = self.untracked = 0
         events.subscribe(BalancerCounted, self._balancer_counted)
+        events.subscribe(MediaBridged, self._media_bridged)
 
     # Start and stop
 
@@ -408,6 +410,14 @@ class Dialogs:
             profiles[f"lb{event.group}:{resource}"] = str(event.destination)
         if call is not None:
             self._store.save(call)
+
+    def _media_bridged(self, event: MediaBridged) -> None:
+        """Keep with the call that its media depends on an engine, for the time after a restart."""
+        call = self._calls.get(event.call)
+        if call is not None:
+            call.profiles["media"] = event.words
+            if call.answered:
+                self._store.save(call)
 
     def changed(self, call: Call) -> None:
         """Variables or profiles of a call were changed."""

@@ -26,7 +26,11 @@ CREATE TABLE pbx_cdr (
     sip_code integer NOT NULL DEFAULT 0,
     sip_reason varchar(255) NOT NULL DEFAULT '',
     caller_domain varchar(64) NOT NULL DEFAULT '',
-    callee_domain varchar(64) NOT NULL DEFAULT ''
+    callee_domain varchar(64) NOT NULL DEFAULT '',
+    packets integer NOT NULL DEFAULT 0,
+    loss double precision NOT NULL DEFAULT 0,
+    jitter double precision NOT NULL DEFAULT 0,
+    mos double precision NOT NULL DEFAULT 0
 );
 CREATE INDEX pbx_cdr_correlation_idx ON pbx_cdr (correlation);
 CREATE INDEX pbx_cdr_started_idx ON pbx_cdr (started);

@@ -1,0 +1,448 @@
+"""Which calls are bridged, and their session descriptions on the way (spec 35).
+
+The proxy asks with every body. For a call that needs no engine the answer is None at once; only
+bridged calls have an entry here, from their first offer until they have failed or ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Literal
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pbx.errors import MediaFailed
+from pbx.events import (
+    CallEnded,
+    CallFailed,
+    CallRestored,
+    KeyPressed,
+    MediaBridged,
+    MediaEnded,
+)
+from pbx.interfaces import (
+    IDialogs,
+    IEvents,
+    IMedia,
+    IMediaEngine,
+    IMediaUser,
+    IStatistics,
+    ITimers,
+)
+from pbx.legs import LegKind, MediaLeg, MediaSession, Side
+from pbx.media.bridge import Bridge, BridgedCall, from_words
+from pbx.media.networks import connection_host, is_behind_nat, zone
+from pbx.sip.address import Address
+from pbx.sip.errors import SIPError
+from pbx.sip.message import Message, Request, Response
+from pbx.verdicts import Arrival, Target
+
+RelayPhones = Literal["auto", "always", "never"]
+#: Seconds after a restart until calls are ended whose media did not survive: time for the
+#: connections of browsers to come back.
+_MOURNING = 5.0
+_WEBSOCKET = ("WS", "WSS")
+
+
+@implementer(IMedia, IMediaUser, IStatistics)
+class CallMedia:
+    """See `IMedia`; hears of dead sessions as the engine's `IMediaUser`."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        engine: IMediaEngine | None,
+        relay_phones: RelayPhones,
+        dialogs: IDialogs,
+        events: IEvents,
+        timers: ITimers,
+    ) -> None:
+        self._engine = engine
+        self._relay_phones = relay_phones
+        self._dialogs = dialogs
+        self._events = events
+        self._timers = timers
+        self._calls: dict[str, BridgedCall] = {}
+        self.bridged = self.refused = 0
+        if engine is not None:
+            engine.use(self)
+        events.subscribe(CallFailed, self._call_failed)
+        events.subscribe(CallEnded, self._call_ended)
+        events.subscribe(CallRestored, self._call_restored)
+
+    # IMedia
+
+    def request(
+        self,
+        did: str,
+        branch: object,
+        request: Request,
+        arrival: Arrival,
+        target: Target,
+        peer: Address,
+    ) -> Awaitable[bytes] | None:
+        """An offer, or the answer in a PRACK."""
+        if arrival.own_route is not None:
+            call = self._calls.get(did)
+            if call is None or not has_description(request):
+                return None
+            return self._within(call, request, arrival)
+        if not arrival.call:
+            return None
+        if not has_description(request):
+            self._refuse_multipart(request, arrival.peer, peer)
+            return None
+        kinds = self._kinds_of_offer(request, arrival, target, peer)
+        if kinds is None:
+            return None
+        source = _leg(Side.CALLER, kinds[0], request, arrival.peer)
+        aim = MediaLeg(side=Side.CALLEE, kind=kinds[1], peer=peer)
+        bridge = self._bridge(did, branch, source, aim)
+        return self._offered(bridge, source, request.body)
+
+    def response(
+        self,
+        did: str,
+        branch: object,
+        request: Request,
+        response: Response,
+        arrival: Arrival,
+        peer: Address,
+    ) -> Awaitable[bytes] | None:
+        """An answer, or the offer that a request without one asks for."""
+        if not has_description(response):
+            return None
+        call = self._calls.get(did)
+        if arrival.own_route is not None:
+            return None if call is None else self._answered_within(call, request, response, peer)
+        bridge = None if call is None else call.branches.get(branch)
+        if bridge is None:
+            if request.body or not arrival.call:
+                return None
+            return self._late_offer(did, branch, request, response, arrival, peer)
+        assert call is not None
+        if call.winner is not None and call.winner is not bridge:
+            # A second callee who answered as well: the caller hangs up on it (13.2.2.4).
+            return None
+        if response.status >= 200:
+            self._won(call, bridge)
+        leg = _leg(Side.CALLEE, bridge.kind(Side.CALLEE), response, peer)
+        bridge.knows(leg)
+        call.tags[leg.tag] = bridge
+        if bridge.offerer is Side.CALLEE:
+            return self._offered(bridge, leg, response.body)
+        return self._answered(bridge, leg, response.body)
+
+    def ack(self, did: str, ack: Request) -> Awaitable[bytes] | None:
+        """The answer to the offer in a 2xx."""
+        call = self._calls.get(did)
+        if call is None or not has_description(ack):
+            return None
+        bridge, side = call.find(ack)
+        if bridge is None:
+            return None
+        if bridge.waits_for is not side and bridge.made(side, False, ack.body) is None:
+            return None
+        return self._answered(bridge, bridge.legs[side], ack.body)
+
+    def failed(self, did: str, branch: object) -> None:
+        """Free what this branch has, unless the caller still needs its side of it."""
+        call = self._calls.get(did)
+        bridge = None if call is None else call.branches.pop(branch, None)
+        if call is None or bridge is None:
+            return
+        if call.branches:
+            self._free(bridge)
+        else:
+            # The next branch, say to voicemail, is to find the caller where it is.
+            call.left_over.append(bridge)
+
+    # What to bridge
+
+    def _kinds_of_offer(
+        self, request: Request, arrival: Arrival, target: Target, peer: Address
+    ) -> tuple[LegKind, LegKind] | None:
+        """The kinds of caller and callee of a call that is bridged, None for one that is not."""
+        near, far = arrival.peer, peer
+        if near.transport in _WEBSOCKET and far.transport in _WEBSOCKET:
+            return None
+        body = request.body
+        offering = kind_of(body)
+        answering = LegKind.WEBRTC if far.transport in _WEBSOCKET else LegKind.RTP
+        if offering is not answering:
+            self._require(offering, answering)
+            return offering, answering
+        if offering is LegKind.WEBRTC:
+            return None
+        claimed = connection_host(body)
+        here = zone(claimed, near.host, _behind_nat(claimed, near, request))
+        host = target.uri.host
+        there = zone("", far.host, target.behind_nat and is_behind_nat(host, far.host, True))
+        return (offering, answering) if self._relays(here, there) else None
+
+    def _relays(self, one: str, other: str) -> bool:
+        """Whether two phones need a relay between them."""
+        engine, wish = self._engine, self._relay_phones
+        if engine is None or wish == "never" or not engine.bridges(LegKind.RTP, LegKind.RTP):
+            return False
+        return wish == "always" or one != other
+
+    def _refuse_multipart(self, request: Request, near: Address, far: Address) -> None:
+        """A description inside of other things reaches browsers and phones unchanged: silence."""
+        mixed = (near.transport in _WEBSOCKET) != (far.transport in _WEBSOCKET)
+        kind = (request.get("content-type") or "").lower()
+        if mixed and request.body and kind.startswith("multipart/"):
+            raise MediaFailed("Multipart Bodies Cannot Be Bridged")
+
+    def _require(self, one: LegKind, other: LegKind) -> None:
+        if self._engine is None or not self._engine.bridges(one, other):
+            self.refused += 1
+            raise MediaFailed("Browsers And Phones Need A Media Engine", warning=302)
+
+    def _late_offer(
+        self,
+        did: str,
+        branch: object,
+        request: Request,
+        response: Response,
+        arrival: Arrival,
+        peer: Address,
+    ) -> Awaitable[bytes] | None:
+        """The INVITE had no offer: the callee makes it (RFC 3261 section 13.2.1)."""
+        near, far = arrival.peer, peer
+        if near.transport in _WEBSOCKET and far.transport in _WEBSOCKET:
+            return None
+        offering = kind_of(response.body)
+        answering = LegKind.WEBRTC if near.transport in _WEBSOCKET else LegKind.RTP
+        if offering is not answering:
+            self._require(offering, answering)
+        elif offering is LegKind.WEBRTC:
+            return None
+        else:
+            claimed = connection_host(response.body)
+            here = zone("", near.host, is_behind_nat(contact_host(request), near.host, True))
+            there = zone(claimed, far.host, _behind_nat(claimed, far, response))
+            if not self._relays(here, there):
+                return None
+        source = _leg(Side.CALLEE, offering, response, far)
+        aim = MediaLeg(side=Side.CALLER, kind=answering, peer=near, tag=request.from_.tag or "")
+        bridge = self._bridge(did, branch, source, aim)
+        call = self._calls[did]
+        call.tags[source.tag] = bridge
+        if response.status >= 200:
+            self._won(call, bridge)
+        return self._offered(bridge, source, response.body)
+
+    # Within a call
+
+    def _within(
+        self, call: BridgedCall, request: Request, arrival: Arrival
+    ) -> Awaitable[bytes] | None:
+        bridge, side = call.find(request)
+        if bridge is None or request.method not in ("INVITE", "UPDATE", "PRACK"):
+            return None
+        leg = _leg(side, bridge.kind(side), request, arrival.peer)
+        bridge.knows(leg)
+        if request.method == "PRACK" and bridge.waits_for is side:
+            return self._answered(bridge, leg, request.body)
+        return self._offered(bridge, leg, request.body)
+
+    def _answered_within(
+        self, call: BridgedCall, request: Request, response: Response, peer: Address
+    ) -> Awaitable[bytes] | None:
+        bridge, asking = call.find(request)
+        if bridge is None or request.method not in ("INVITE", "UPDATE", "PRACK"):
+            return None
+        side = asking.other
+        leg = _leg(side, bridge.kind(side), response, peer)
+        bridge.knows(leg)
+        if request.body:
+            return self._answered(bridge, leg, response.body)
+        return self._offered(bridge, leg, response.body)
+
+    # The engine
+
+    def _bridge(self, did: str, branch: object, source: MediaLeg, aim: MediaLeg) -> Bridge:
+        if not did:
+            raise MediaFailed("Too Many Calls", status=503)
+        call = self._calls.get(did)
+        if call is None:
+            caller = source if source.side is Side.CALLER else aim
+            call = self._calls[did] = BridgedCall(did, caller.tag)
+        bridge = call.branches.get(branch)
+        if bridge is None:
+            call.count += 1
+            session = MediaSession(did, str(call.count))
+            bridge = call.branches[branch] = Bridge(session, source, aim)
+            self.bridged += 1
+        return bridge
+
+    def _won(self, call: BridgedCall, bridge: Bridge) -> None:
+        """The call is answered on this branch."""
+        if call.winner is None and self._engine is not None:
+            call.winner = bridge
+            self._events.publish(MediaBridged(call.did, bridge.words(self._engine.name)))
+
+    async def _offered(self, bridge: Bridge, source: MediaLeg, body: bytes) -> bytes:
+        made = bridge.made(source.side, True, body)
+        if made is None:
+            engine = self._engine
+            assert engine is not None
+            made = await engine.offer(bridge.session, body, source, bridge.legs[source.side.other])
+            bridge.offered(source.side, body, made)
+            self._tidy(bridge)
+        bridge.waits_for = source.side.other
+        return made
+
+    async def _answered(self, bridge: Bridge, source: MediaLeg, body: bytes) -> bytes:
+        made = bridge.made(source.side, False, body)
+        if made is None:
+            engine = self._engine
+            assert engine is not None
+            made = await engine.answer(bridge.session, body, source, bridge.legs[source.side.other])
+            bridge.answered(source.side, body, made)
+            self._tidy(bridge)
+        return made
+
+    def _tidy(self, bridge: Bridge) -> None:
+        """After the engine has spoken the world may have changed."""
+        call = self._calls.get(bridge.session.call)
+        if bridge.freed:
+            self._delete(bridge, None)
+        elif call is not None:
+            left_over, call.left_over = call.left_over, []
+            for one in left_over:
+                self._free(one)
+
+    def _free(self, bridge: Bridge) -> None:
+        bridge.freed = True
+        self._delete(bridge, None)
+
+    def _delete(self, bridge: Bridge, ended: str | None) -> None:
+        """Free the ports; ``ended`` is the answered call that is over."""
+        engine = self._engine
+        if engine is None:
+            return
+
+        async def delete() -> None:
+            try:
+                found = await engine.delete(bridge.session)
+            except MediaFailed as error:
+                self.log.warn(
+                    "cannot free the media of {call}: {why}",
+                    call=bridge.session.call,
+                    why=error.text,
+                )
+                return
+            if found is not None and ended is not None:
+                # Not from within the news that the call is over.
+                self._timers.call_later(0.0, self._events.publish, MediaEnded(ended, found))
+
+        Deferred.fromCoroutine(delete())
+
+    # What becomes of calls
+
+    def _call_failed(self, event: CallFailed) -> None:
+        self._over(event.dialog.did, False)
+
+    def _call_ended(self, event: CallEnded) -> None:
+        self._over(event.dialog.did, True)
+
+    def _over(self, did: str, answered: bool) -> None:
+        call = self._calls.pop(did, None)
+        if call is None:
+            return
+        for bridge in call.bridges():
+            bridge.freed = True
+            self._delete(bridge, did if answered and bridge is call.winner else None)
+
+    def _call_restored(self, event: CallRestored) -> None:
+        """The media of a call that was going on when the PBX was restarted."""
+        dialog = event.dialog
+        words = dialog.profiles.get("media")
+        if not words:
+            return
+        engine = self._engine
+        if engine is not None and engine.outlives_us:
+            call = from_words(words, engine.name, dialog)
+            if call is not None:
+                self._calls[dialog.did] = call
+                return
+        # Its sockets and keys are gone: better no call than a silent one.
+        self._timers.call_later(
+            _MOURNING, self._dialogs.end, dialog.did, "pbx", "Media Lost In Restart"
+        )
+
+    # IMediaUser
+
+    def connected(self, session: MediaSession, side: Side) -> None:
+        """Nobody waits for that."""
+
+    def dtmf(self, session: MediaSession, side: Side, digit: str, milliseconds: int) -> None:
+        """Tell who wants to know."""
+        if self._events.wanted(KeyPressed):
+            self._events.publish(KeyPressed(session.call, side, digit, milliseconds))
+
+    def media_timeout(self, session: MediaSession, side: Side | None) -> None:
+        """End the call; one that still rings may be silent."""
+        call = self._calls.get(session.call)
+        dialog = self._dialogs.find(session.call)
+        if call is None or call.winner is None or call.winner.session != session:
+            return
+        if dialog is None or not dialog.answered:
+            return
+        self.log.info(
+            "no media from the {side} any more",
+            side="call" if side is None else side.value,
+            call_id=dialog.call_id,
+        )
+        self._dialogs.end(session.call, "pbx", "Media Timeout")
+
+    # IStatistics
+
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges and counters."""
+        return {
+            "media:bridged_calls": len(self._calls),
+            "media:bridged": self.bridged,
+            "media:refused": self.refused,
+        }
+
+
+def has_description(message: Message) -> bool:
+    """Whether the body is a session description."""
+    if not message.body:
+        return False
+    kind = (message.get("content-type") or "").partition(";")[0].strip().lower()
+    return kind == "application/sdp"
+
+
+def kind_of(body: bytes) -> LegKind:
+    """Who wrote a description, without reading it."""
+    return LegKind.WEBRTC if b"/SAVPF" in body or b"TLS/RTP/" in body else LegKind.RTP
+
+
+def contact_host(message: Message) -> str:
+    """The host of the Contact, "" when there is none that can be read."""
+    try:
+        return message.contacts[0].uri.host if message.contacts else ""
+    except SIPError:
+        return ""
+
+
+def _behind_nat(claimed: str, peer: Address, message: Message) -> bool:
+    if claimed == peer.host:
+        return False
+    return is_behind_nat(claimed, peer.host, contact_host(message) == claimed)
+
+
+def _leg(side: Side, kind: LegKind, message: Message, peer: Address) -> MediaLeg:
+    """Who wrote the description in this message."""
+    asked = isinstance(message, Request)
+    tag = (message.from_ if asked else message.to).tag or ""
+    claimed = connection_host(message.body)
+    nat = kind is LegKind.RTP and _behind_nat(claimed, peer, message)
+    return MediaLeg(side=side, kind=kind, peer=peer, tag=tag, behind_nat=nat)
