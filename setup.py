@@ -8,9 +8,13 @@ from typing import cast
 from setuptools import Extension, find_packages, setup
 
 #: Pure modules: no zope interface is defined in them, and nobody patches or subclasses them.
-COMPILED = ["pbx/sip/*.py"]
-#: Class attributes of exceptions have no place in a compiled class.
-INTERPRETED = ["pbx/sip/errors.py"]
+COMPILED = ["pbx/sip/*.py", "pbx/timing.py", "pbx/transaction/*.py"]
+#: Class attributes of exceptions have no place in a compiled class; settings gain nothing.
+INTERPRETED = [
+    "pbx/sip/errors.py",
+    "pbx/transaction/nobody.py",
+    "pbx/transaction/timers.py",
+]
 MYPYC = ["mypy>=2.4.1"] if os.environ.get("PBX_MYPYC") == "1" else []
 
 
@@ -22,10 +26,9 @@ def compiled() -> Sequence[Extension]:
         from mypyc.build import mypycify
     except ImportError:
         return []
-    options = ["--config-file=", "--follow-imports=silent", "--ignore-missing-imports"]
     found = [str(path) for pattern in COMPILED for path in sorted(Path().glob(pattern))]
     modules = [path for path in found if path not in INTERPRETED]
-    extensions = mypycify([*options, *modules], opt_level="2", debug_level="0")
+    extensions = mypycify(["--config-file=mypyc.ini", *modules], opt_level="2", debug_level="0")
     return cast(Sequence[Extension], extensions)
 
 

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import ClassVar, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import ITimer, ITimers
 
 #: Width of a slot of the wheel in seconds.
-GRANULARITY = 0.01
-_PER_SECOND = 100
+GRANULARITY: Final = 0.01
+_PER_SECOND: Final = 100
 #: Rounds a time up to its slot; 10 us beyond a slot still belong to it, as sums of floats do.
-_UP = 0.999
+_UP: Final = 0.999
 
 
-@implementer(ITimer)
 class Timer:
     """One entry of the wheel: ``call(*args)`` once, within 10 ms after ``due``."""
 
@@ -43,7 +43,9 @@ class Timer:
         return self.call is not None
 
 
-@implementer(ITimers)
+classImplements(Timer, ITimer)
+
+
 class TimerWheel:
     """Many timers behind one reactor call: slots of 10 ms in a dict, due slots in a heap.
 
@@ -51,7 +53,7 @@ class TimerWheel:
     until the slot is due. A call that raises is logged and harms no other.
     """
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -111,14 +113,21 @@ class TimerWheel:
                         call(*args)
                     except Exception:
                         self.log.failure("a timer failed: {call}", call=call)
-        if due and self._wakeup is None:
+        self._sleep_again()
+
+    def _sleep_again(self) -> None:
+        # A timer that fired may have set another one, and the wake-up for it.
+        if self._due and self._wakeup is None:
             self._sleep()
+
+
+classImplements(TimerWheel, ITimers)
 
 
 class Periodic:
     """Do some work every so many seconds; a failure is logged and the next turn comes."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(self, clock: IReactorTime, seconds: float, work: Callable[[], object]) -> None:
         self._clock = clock

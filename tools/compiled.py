@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What a package is made of.
-PACKAGED = ("setup.py", "pyproject.toml", "README.md", "pbx", "plugins", "twisted")
+PACKAGED = ("setup.py", "pyproject.toml", "mypyc.ini", "README.md", "pbx", "plugins", "twisted")
 #: What the tests need of a checkout beside the package.
 BESIDE = ("tests", "etc", "bench", "tools", "docs", "newsfragments")
 STAMP = ".built-from"

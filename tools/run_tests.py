@@ -106,7 +106,14 @@ def trial_job(*names: str, name: str = "") -> Job:
 
 def compiled_job() -> Job:
     """The unit tests that reach compiled modules, on the compiled build."""
-    names = ("tests.sip", "tests.transaction", "tests.proxy", "tests.services", "tests.management")
+    names = (
+        "tests.sip",
+        "tests.transaction",
+        "tests.proxy",
+        "tests.services",
+        "tests.management",
+        "tests.test_timing",
+    )
     command = (sys.executable, "tools/compiled.py", "trial", *TRIAL, *names, "tests.test_ladders")
     return Job("compiled build", command, trial=True)
 

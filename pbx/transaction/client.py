@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import IClientTransaction, IClientUser, IFlow
 from pbx.sip.errors import TransportFailed
@@ -32,7 +32,6 @@ _PROCEEDING = State.PROCEEDING
 _TRANSPORT_ERROR = Event.TRANSPORT_ERROR
 
 
-@implementer(IClientTransaction)
 class ClientTransaction(Transaction):
     """One request that we sent."""
 
@@ -147,6 +146,9 @@ class ClientTransaction(Transaction):
 
     def _forget(self) -> None:
         self._layer.forget_client(self)
+
+
+classImplements(ClientTransaction, IClientTransaction)
 
 
 def hop_by_hop(invite: Request, method: str, to: str) -> Request:

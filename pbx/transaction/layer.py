@@ -5,11 +5,12 @@ from __future__ import annotations
 from binascii import crc32
 from collections.abc import Iterable, Mapping
 from secrets import token_hex
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import (
     IClientTransaction,
@@ -39,7 +40,6 @@ from pbx.transaction.timers import Timers
 _COOKIE = "z9hG4bK"
 
 
-@implementer(ITransportUser, ITransactions, IStatistics, IMetrics)
 class TransactionLayer:
     """Between listeners and the proxy core: absorbs repeats, sends them, and nothing else.
 
@@ -47,7 +47,7 @@ class TransactionLayer:
     (18.2.2); without it such responses are dropped.
     """
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(self, timers: Timers, clock: IReactorTime, wheel: TimerWheel) -> None:
         self.timers = timers
@@ -326,6 +326,9 @@ class TransactionLayer:
             flow.send(data)
         except TransportFailed:
             self.log.debug("{peer} went away before its answer", peer=flow.peer)
+
+
+classImplements(TransactionLayer, ITransportUser, ITransactions, IStatistics, IMetrics)
 
 
 def server_key(request: Request) -> str:

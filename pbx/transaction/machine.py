@@ -177,5 +177,9 @@ class Transaction:
         else:
             self._repeat_at = _NEVER
             self.happened(self._repeat_event)
+        self._arm_again()
+
+    def _arm_again(self) -> None:
+        # What happened may have started timers, or ended everything.
         if self._timer is None and self.state is not _TERMINATED:
             self._arm()

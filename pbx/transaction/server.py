@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import IFlow, IServerTransaction
 from pbx.sip.errors import MalformedMessage, TransportFailed
@@ -30,7 +30,6 @@ _REQUEST = Event.REQUEST
 _TRANSPORT_ERROR = Event.TRANSPORT_ERROR
 
 
-@implementer(IServerTransaction)
 class ServerTransaction(Transaction):
     """One request that we have to answer; of its responses it keeps the last one as bytes."""
 
@@ -136,6 +135,9 @@ class ServerTransaction(Transaction):
 
     def _forget(self) -> None:
         self._layer.forget_server(self.key)
+
+
+classImplements(ServerTransaction, IServerTransaction)
 
 
 def _tag(response: Response) -> str | None:
