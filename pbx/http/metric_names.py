@@ -250,6 +250,16 @@ NAMED: Final[tuple[Row, ...]] = (
     # Plugins
     _by(
         Kind.COUNTER,
+        "pbx_hep_messages_total",
+        "result",
+        "Messages for the capture server, sent or dropped because too many waited.",
+        sent="hep:sent",
+        dropped="hep:dropped",
+    ),
+    _gauge("pbx_hep_queue", "hep:queued", "Messages that wait for the capture server."),
+    _gauge("pbx_hep_connected", "hep:connected", "1 while the capture server takes messages."),
+    _by(
+        Kind.COUNTER,
         "pbx_nat_pings_total",
         "result",
         "Keep-alives to phones behind NAT, unanswered ones, and contacts removed for it.",

@@ -18,7 +18,7 @@ from tests.integration.phone import exchange
 
 PAGE = PROJECT / "docs" / "metrics.md"
 MONITORING = PROJECT / "etc" / "monitoring"
-PLUGINS = ["nat_ping", "mi_http", "dialplan", "drouting", "dispatcher"]
+PLUGINS = ["nat_ping", "mi_http", "hep", "dialplan", "drouting", "dispatcher"]
 #: ``| `name` | type | labels | meaning |``
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| ([^|]+) \|$", re.MULTILINE)
 #: Parts of PromQL that are no names of metrics.

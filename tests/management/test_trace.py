@@ -12,9 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from pbx.commands import CommandFailed
 from pbx.management.trace import Recorder, Tracer, TraceSettings
 from pbx.management.trace.calls import Filter, grouped
-from pbx.management.trace.messages import TracedMessage, masked, read
+from pbx.management.trace.messages import TracedMessage, read
 from pbx.management.trace.recorder import MAX_BYTES
 from pbx.sip.address import Address
+from pbx.sip.masking import masked
 from pbx.transport.delivery import Delivery
 from tests.fakes import LOCAL, PEER, FakeFlow
 from tests.ladder import Ladder

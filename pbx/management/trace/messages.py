@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pbx.sip.address import Address
 from pbx.sip.headers import canonical
+from pbx.sip.masking import masked
 
 #: As the wire showed it: time, whether we sent it, our listener, what we call ourselves, the peer,
 #: and the bytes.
@@ -19,13 +20,6 @@ _HEADERS = re.compile(
 )
 _USER = re.compile(r"sips?:([^@;>\s\"]+)@([^;>\s\"?]+)", re.IGNORECASE)
 _TAG = re.compile(r";\s*tag=([^;\s>]+)", re.IGNORECASE)
-#: What proves a password, opens media or was typed as a PIN: who sees a trace must not get them.
-_SECRETS = re.compile(
-    rb'(\b(?:response|rspauth)[ \t]*=[ \t]*"?)([^",\r\n; ]+)'
-    rb"|^((?:proxy-)?authorization[ \t]*:[ \t]*(?!digest\b)\S+[ \t]+)([^\r\n]+)"
-    rb"|(\binline:|^a=ice-pwd:|^signal[ \t]*=[ \t]*)([^|\r\n ]+)",
-    re.IGNORECASE | re.MULTILINE,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +122,3 @@ def read(number: int, seen: Seen) -> TracedMessage:
         call_id=headers.get("call-id", ""),
         headers=headers,
     )
-
-
-def masked(data: bytes) -> bytes:
-    """The same number of bytes without secrets."""
-    return _SECRETS.sub(_stars, data)
-
-
-def _stars(found: re.Match[bytes]) -> bytes:
-    before, secret = (part for part in found.groups() if part is not None)
-    return before + b"*" * len(secret)
