@@ -155,6 +155,9 @@ class CrashTests(OfflineMessagesTestCase):
     def test_killed_after_the_202_tcp(self) -> None:
         self.survives("tcp")
 
+    def test_killed_after_the_202_websocket(self) -> None:
+        self.survives("ws")
+
     def test_killed_while_messages_pour_in(self) -> None:
         """Everything that was answered 202 arrives, once and in order."""
         alice = self.phone(self.server, "alice", "tcp")

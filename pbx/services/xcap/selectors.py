@@ -18,7 +18,6 @@ _POSITION = r"(?:\[(?P<position>[1-9]\d{0,5})\])?"
 _TEST = r"(?:\[@(?P<attribute>(?:[^\W\d][\w.-]*:)?[^\W\d][\w.-]*)=(?P<value>\"[^\"]*\"|'[^']*')\])?"
 _STEP = re.compile(_NAME + _POSITION + _TEST)
 _ATTRIBUTE = re.compile(r"@(?P<name>(?:[^\W\d][\w.-]*:)?[^\W\d][\w.-]*)")
-_XMLNS = re.compile(r"xmlns\(\s*([^\W\d][\w.-]*)\s*=\s*([^)]*?)\s*\)")
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
 NAMESPACES = "namespace::*"
 
@@ -133,7 +132,13 @@ def _step(found: re.Match[str], prefixes: Mapping[str, str], namespace: str) -> 
 
 def _prefixes(query: str) -> dict[str, str]:
     """The xmlns() pointer parts of the query (6.4)."""
-    return dict(_XMLNS.findall(query))
+    found: dict[str, str] = {}
+    for part in query.split("xmlns(")[1:]:
+        binding, closed, _ = part.partition(")")
+        prefix, equals, namespace = binding.partition("=")
+        if closed and equals:
+            found[prefix.strip()] = namespace.strip()
+    return found
 
 
 def _expanded(name: str, prefixes: Mapping[str, str], default: str) -> str:
