@@ -95,6 +95,8 @@ from pbx.services.msilo import Courier, MessageSilo, MessageSiloSettings
 from pbx.services.presence import (
     PRESENTITY_COLUMNS,
     PRESENTITY_KEY,
+    WAITING_COLUMNS,
+    WAITING_KEY,
     WATCHERS_COLUMNS,
     WATCHERS_KEY,
     EventServer,
@@ -447,6 +449,7 @@ class Builder:
             self._database,
             self._behind("presentity", PRESENTITY_KEY, PRESENTITY_COLUMNS),
             self._behind("active_watchers", WATCHERS_KEY, WATCHERS_COLUMNS),
+            self._behind("watchers", WAITING_KEY, WAITING_COLUMNS),
             self._user_agent,
             domains,
             aliases,

@@ -16,6 +16,8 @@ from pbx.interfaces import IAliases, IDomains, IFlow, IRegistrar, IUserAgent
 from pbx.services.presence import (
     PRESENTITY_COLUMNS,
     PRESENTITY_KEY,
+    WAITING_COLUMNS,
+    WAITING_KEY,
     WATCHERS_COLUMNS,
     WATCHERS_KEY,
     EventServer,
@@ -154,6 +156,7 @@ class PresenceCase(SynchronousTestCase):
             WriteBehind(
                 self.database, self.clock, "active_watchers", WATCHERS_KEY, WATCHERS_COLUMNS
             ),
+            WriteBehind(self.database, self.clock, "watchers", WAITING_KEY, WAITING_COLUMNS),
         ]
         self.documents = Documents(self.database, self.events, self.clock)
         uris = ServiceURIs(self.documents, self.events)
@@ -163,6 +166,7 @@ class PresenceCase(SynchronousTestCase):
             self.database,
             self.queues[0],
             self.queues[1],
+            self.queues[2],
             self.agent,
             OneDomain(),
             OneAlias(),

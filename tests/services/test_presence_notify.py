@@ -302,6 +302,7 @@ class CommandTests(PresenceCase):
         self.publish(pidf())
         expected: dict[str, Any] = {
             "presence:subscriptions": 1,
+            "presence:waiting": 0,
             "presence:publications": 1,
             "presence:notifies_sent": 2,
             "presence:notifies_unanswered": 0,

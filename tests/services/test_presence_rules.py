@@ -258,6 +258,97 @@ class WatcherTests(PresenceCase):
         self.assertEqual(self.watch().status, 202)
 
 
+class WaitingTests(PresenceCase):
+    """Who asked while nobody was there to decide (RFC 3857 section 4.7.1)."""
+
+    settings = PresenceSettings(force_active=False)
+
+    def waited(self) -> None:
+        """1001 asked, and its subscription ended undecided."""
+        self.watch("Event: presence\nExpires: 60")
+        self.advance(61)
+        self.notified()
+
+    def listed(self) -> list[tuple[str | None, str | None, str | None]]:
+        """What 1002 sees: watcher, status and event of each."""
+        self.notified()
+        self.watch("Event: presence.winfo\nExpires: 0", user="1002")
+        root = fromstring(self.notified()[-1].body)
+        return [
+            (one.text, one.get("status"), one.get("event"))
+            for one in root.iter("{urn:ietf:params:xml:ns:watcherinfo}watcher")
+        ]
+
+    def test_ended_undecided(self) -> None:
+        self.watch("Event: presence\nExpires: 60")
+        self.assertEqual(self.listed(), [("sip:1001@pbx.test", "pending", "subscribe")])
+        self.advance(61)
+        self.assertEqual(self.listed(), [("sip:1001@pbx.test", "waiting", "timeout")])
+
+    def test_presentity_is_told(self) -> None:
+        self.watch("Event: presence.winfo", user="1002")
+        self.waited()
+        self.watch()
+        self.advance(2)
+        bodies = b"".join(notify.body for notify in self.notified())
+        self.assertIn(b'status="pending"', bodies)
+
+    def test_asks_again(self) -> None:
+        self.waited()
+        self.watch()
+        self.assertEqual([status for _, status, _ in self.listed()], ["pending"])
+
+    def test_decided(self) -> None:
+        for handling in ("allow", "block", "polite-block"):
+            self.waited()
+            self.assertEqual(len(self.listed()), 1)
+            self.write("pres-rules", rules(rule(handling)))
+            self.assertEqual(self.listed(), [], handling)
+            self.write("pres-rules", "")
+        self.assertEqual(self.stat("waiting"), 0)
+
+    def test_approved(self) -> None:
+        self.watch()
+        self.write("pres-rules", rules(rule("allow")))
+        self.assertEqual(self.listed(), [("sip:1001@pbx.test", "active", "approved")])
+
+    def test_restart(self) -> None:
+        self.waited()
+        sql = "SELECT presentity_uri, watcher_username, status, inserted_time FROM watchers"
+        [row] = self.rows(sql)
+        self.assertEqual(tuple(row)[:3], ("sip:1002@pbx.test", "1001", 4))
+        self.restart(kill=True)
+        self.assertEqual(self.listed(), [("sip:1001@pbx.test", "waiting", "timeout")])
+        self.write("pres-rules", rules(rule("block")))
+        self.assertEqual(self.rows(sql), [])
+
+    def test_days(self) -> None:
+        self.waited()
+        self.clock.advance(3 * 86400 - 100)
+        self.assertEqual(len(self.listed()), 1)
+        self.clock.advance(200)
+        self.assertEqual(self.listed(), [])
+
+    def test_days_while_we_were_away(self) -> None:
+        self.waited()
+        self.rows("SELECT id FROM watchers")
+        self.clock.rightNow += 3 * 86400
+        self.restart(kill=True)
+        self.assertEqual(self.listed(), [])
+        self.assertEqual(self.rows("SELECT id FROM watchers"), [])
+
+    def test_allowed_ones_do_not_wait(self) -> None:
+        self.write("pres-rules", rules(rule("allow")))
+        self.waited()
+        self.assertEqual(self.listed(), [])
+
+    def test_bound(self) -> None:
+        for number in range(105):
+            self.watch("Event: presence\nExpires: 60", user=f"2{number:03}")
+        self.advance(70)
+        self.assertEqual(self.stat("waiting"), 100)
+
+
 class ForceActiveTests(PresenceCase):
     """The switch: rules are kept and do not count."""
 

@@ -41,6 +41,7 @@ from pbx.services.presence.settings import PresenceSettings
 from pbx.services.presence.store import PresenceStore
 from pbx.services.presence.subscriber import Subscriber
 from pbx.services.presence.subscription import Package
+from pbx.services.presence.waiting import Waiting
 from pbx.services.presence.watcher_info import WatcherInfoPackage
 from pbx.services.presence.watching import Watching
 from pbx.sip.message import Request
@@ -60,6 +61,7 @@ class EventServer:
         database: IDatabase,
         presentity_rows: IWriteBehind,
         watcher_rows: IWriteBehind,
+        waiting_rows: IWriteBehind,
         agent: IUserAgent,
         domains: IDomains,
         aliases: IAliases,
@@ -76,8 +78,17 @@ class EventServer:
         self._requests = Requests(settings, self._packages, domains, aliases)
         user_of = self._requests.local_user
         contacts = Contacts(settings, lists, self._packages, user_of)
+        self._waiting = Waiting(settings, database, waiting_rows, clock, timers)
         self._watching = Watching(
-            settings, self._store, contacts, documents, agent, events, clock, timers
+            settings,
+            self._store,
+            self._waiting,
+            contacts,
+            documents,
+            agent,
+            events,
+            clock,
+            timers,
         )
         changed = self._watching.changed
         self._publications = Publications(
@@ -94,7 +105,7 @@ class EventServer:
         )
         for package in (
             self._presence,
-            WatcherInfoPackage("presence", self._watching.table),
+            WatcherInfoPackage(self._watching.table, self._waiting),
             self.messages,
             RegistrationPackage(registrar, changed, events),
             DialogPackage(settings.force_single_dialog, user_of, changed, events, timers),
@@ -120,6 +131,7 @@ class EventServer:
         now = self._clock.seconds()
         for publication in await self._store.publications(self._packages, now):
             self._publications.restore(publication)
+        await self._waiting.start()
         delay = 0.0
         for subscription in await self._store.subscriptions(self._packages, now):
             delay += RESTORE_SPACING
@@ -131,6 +143,7 @@ class EventServer:
             subscription.stop_timers()
             self._store.save(subscription)
         await self._store.flush()
+        await self._waiting.flush()
 
     # Requests
 
@@ -172,6 +185,7 @@ class EventServer:
         notifier = self._watching.notifier
         return {
             "presence:subscriptions": len(self._watching.table),
+            "presence:waiting": len(self._waiting),
             "presence:publications": len(self._publications),
             "presence:notifies_sent": notifier.sent,
             "presence:notifies_unanswered": notifier.unanswered,

@@ -40,6 +40,9 @@ class PresenceSettings:
     """Most subscriptions, each member of a list counted; more are refused with 503."""
     max_subscriptions_per_watcher: int = 1000
     """Most subscriptions of one user."""
+    waiting_subs_daysno: int = 3
+    """Days that a watcher whom nobody decided about stays on the presentity's list after its
+    subscription has ended; 0 for none."""
     max_list_members: int = 300
     """Most members of a contact list that is watched with one subscription."""
     max_publications: int = 100_000

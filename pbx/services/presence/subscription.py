@@ -47,16 +47,18 @@ class Package(Protocol):
 class View:
     """What somebody gets to see of one presentity.
 
-    ``informed`` says that there was something to see before; ``reason`` is why it has ended.
+    ``informed`` says that there was something to see before; ``cause`` is what led to its state
+    (RFC 3857), ``reason`` why it has ended.
     """
 
-    __slots__ = ("informed", "permission", "presentity", "reason", "status", "version")
+    __slots__ = ("cause", "informed", "permission", "presentity", "reason", "status", "version")
 
     def __init__(self, presentity: str) -> None:
         self.presentity = presentity
         self.permission = FULL
         self.status = ACTIVE
         self.reason = ""
+        self.cause = "subscribe"
         self.version = -1
         self.informed = False
 

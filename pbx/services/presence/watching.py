@@ -14,15 +14,21 @@ from pbx.services.presence.rows import WRITE_EVERY
 from pbx.services.presence.settings import PresenceSettings
 from pbx.services.presence.store import PresenceStore
 from pbx.services.presence.subscription import (
+    ACTIVE,
+    PENDING,
     TERMINATED,
     Subscription,
     SubscriptionTable,
+    View,
 )
+from pbx.services.presence.waiting import Waiting
 from pbx.sip.errors import SIPError
 
 #: Watchers of one presentity that are notified in one go, and seconds until the next ones.
 AT_ONCE = 50
 PAUSE = 0.01
+#: Why a watcher is in this state after somebody decided (RFC 3857 section 4.7.1).
+CAUSES = {ACTIVE: "approved", PENDING: "subscribe", TERMINATED: "rejected"}
 
 
 class Watching:
@@ -32,6 +38,7 @@ class Watching:
         self,
         settings: PresenceSettings,
         store: PresenceStore,
+        waiting: Waiting,
         contacts: Contacts,
         documents: IDocuments,
         agent: IUserAgent,
@@ -40,6 +47,7 @@ class Watching:
         timers: ITimers,
     ) -> None:
         self._store = store
+        self._waiting = waiting
         self._contacts = contacts
         self._clock = clock
         self._timers = timers
@@ -60,6 +68,9 @@ class Watching:
 
     def begin(self, subscription: Subscription) -> None:
         """It is accepted."""
+        if subscription.package.name == "presence":
+            for view in subscription.views():
+                self._waiting.remove(view.presentity, subscription.watcher)
         self.table.add(subscription)
         self.renew(subscription)
         self.watchers_changed(subscription)
@@ -95,6 +106,10 @@ class Watching:
     def end(self, subscription: Subscription, reason: str = "") -> None:
         """Out of the table; without a reason nobody is told."""
         subscription.stop_timers()
+        if reason == "timeout":
+            for view in subscription.views():
+                if view.status == PENDING:
+                    self._waiting.add(view.presentity, subscription.watcher)
         subscription.status = TERMINATED
         subscription.reason = reason
         subscription.not_before = 0.0
@@ -132,6 +147,7 @@ class Watching:
             view = subscription.view_of(presentity)
             if not self.authorisation.decide("presence", view, subscription.watcher):
                 continue
+            view.cause = CAUSES[view.status]
             if view is subscription and view.status == TERMINATED:
                 self.end(subscription, "rejected")
             else:
@@ -140,8 +156,20 @@ class Watching:
             subscription.not_before = 0.0
             self.notifier.changed(subscription, told // AT_ONCE * PAUSE)
             told += 1
-        if told:
+        decided = self._decided(presentity)
+        if told or decided:
             self.changed("presence.winfo", presentity)
+
+    def _decided(self, presentity: str) -> bool:
+        """Whether anybody who waited need not wait any more."""
+        decided = False
+        for watcher, _ in self._waiting.of(presentity):
+            view = View(presentity)
+            self.authorisation.decide("presence", view, watcher)
+            if view.status != PENDING:
+                self._waiting.remove(presentity, watcher)
+                decided = True
+        return decided
 
     def _document_changed(self, event: DocumentChanged) -> None:
         if event.auid not in ("rls-services", "resource-lists"):
