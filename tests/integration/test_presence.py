@@ -78,7 +78,9 @@ class PresenceTests(WatchingTestCase):
         desk = self.registered(pbx, "2002", "tcp")
         self.assertIn(f"<uri>{desk.contact}</uri>".encode(), self.notified(bob).body)
         desk.register(expires=0)
-        self.assertIn(b'state="init"', self.notified(bob).body)
+        body = self.notified(bob).body
+        self.assertIn(b'state="terminated"', body)
+        self.assertIn(b'event="unregistered"', body)
 
     def test_expiry(self) -> None:
         pbx = self.pbx({"presence": {"min_expires": 1}}, users=["2001"])

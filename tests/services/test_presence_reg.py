@@ -37,7 +37,48 @@ class RegistrationTests(PresenceCase):
         self.advance(1)
         self.registrar.known.clear()
         self.events.publish(Unregistered(AOR, "sip:a@192.0.2.50", "expired"))
+        self.assertEqual(self.told(), ("terminated", ["sip:a@192.0.2.50"]))
+        self.advance(6)
+        self.watch("Event: reg", user="1002")
         self.assertEqual(self.told(), ("init", []))
+
+    def test_how_bindings_end(self) -> None:
+        """Section 5.3.3: what the phone did, what time did, what we did."""
+        self.watch("Event: reg", user="1002")
+        for number, reason in enumerate(("removed", "expired", "admin", "flow", "replaced")):
+            self.events.publish(Unregistered(AOR, f"sip:{number}@192.0.2.50", reason))
+        self.advance(1)
+        contacts = list(fromstring(self.notified()[-1].body).iter(f"{NS}contact"))
+        self.assertEqual(
+            [(contact.get("state"), contact.get("event")) for contact in contacts],
+            [
+                ("terminated", event)
+                for event in (
+                    "unregistered",
+                    "expired",
+                    "deactivated",
+                    "deactivated",
+                    "deactivated",
+                )
+            ],
+        )
+
+    def test_back_again(self) -> None:
+        """A contact is told of once, under the same id."""
+        self.watch("Event: reg", user="1002")
+        self.register("sip:a@192.0.2.50")
+        self.advance(1)
+        self.registrar.known.clear()
+        self.events.publish(Unregistered(AOR, "sip:a@192.0.2.50", "expired"))
+        self.advance(1)
+        self.register("sip:a@192.0.2.50")
+        self.advance(1)
+        ids = [
+            [contact.get("id") for contact in fromstring(notify.body).iter(f"{NS}contact")]
+            for notify in self.notified()[1:]
+        ]
+        self.assertEqual(ids, [ids[0]] * 3)
+        self.assertEqual(len(ids[0]), 1)
 
     def test_what_is_told_of_a_contact(self) -> None:
         self.register("sip:a@192.0.2.50")
@@ -47,7 +88,10 @@ class RegistrationTests(PresenceCase):
         same = {"state": "active", "event": "registered", "q": "0.5", "callid": "r1", "cseq": "7"}
         self.assertEqual(
             [contact.attrib for contact in contacts],
-            [{"id": "0", "expires": "600", **same}, {"id": "1", **same}],
+            [
+                {"id": contacts[0].get("id"), "expires": "600", **same},
+                {"id": contacts[1].get("id"), **same},
+            ],
         )
 
     def test_refreshes_are_no_news(self) -> None:

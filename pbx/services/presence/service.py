@@ -107,7 +107,7 @@ class EventServer:
             self._presence,
             WatcherInfoPackage(self._watching.table, self._waiting),
             self.messages,
-            RegistrationPackage(registrar, changed, events),
+            RegistrationPackage(registrar, self._watching.table.watched, changed, events, timers),
             DialogPackage(settings.force_single_dialog, user_of, changed, events, timers),
         ):
             self._packages[package.name] = package
