@@ -81,7 +81,7 @@ class ClusterCase(PBXTestCase):
         self.nodes[name] = node
         return node
 
-    def two(self, *users: str, **tables: dict[str, Any]) -> tuple[Node, Node]:
+    def two(self, *users: str, **tables: Any) -> tuple[Node, Node]:
         """Nodes a and b that know each other, and these users."""
         a, b = self.node("a", tables), self.node("b", tables)
         self.acquainted(a, b)
