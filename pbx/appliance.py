@@ -261,8 +261,9 @@ class Builder:
         self._delivery.guard = self._guard
 
     def _behind(self, table: str, key: Sequence[str], columns: Sequence[str]) -> WriteBehind:
-        interval = self._tables.of(StorageSettings).write_interval
-        queue = WriteBehind(self._database, self._reactor, table, key, columns, interval)
+        storage = self._tables.of(StorageSettings)
+        interval, limit = storage.write_interval, storage.queue_limit
+        queue = WriteBehind(self._database, self._reactor, table, key, columns, interval, limit)
         self._queues.append(queue)
         return self._add(queue)
 

@@ -717,6 +717,7 @@ class IDatabase(Interface):
     dialect: str = Attribute("sqlite or postgres.")
     available: bool = Attribute("The last operation did not fail for want of the server.")
     trouble: str = Attribute("Why it is not available, '' when it is.")
+    prompt: bool = Attribute("It is available and answers soon: what others wrote is known here.")
 
     def start() -> Awaitable[Sequence[str]]:
         """Open it and complete the schema; one line for each thing that was added to a database

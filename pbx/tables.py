@@ -58,6 +58,13 @@ class StorageSettings:
     """memory: | redis://host:6379/0."""
     write_interval: float = 1.0
     """Seconds that changes may wait for their batch: what a power cut can cost."""
+    queue_limit: int = 200_000
+    """Changes of each table that wait at most while the database is away. Beyond, the oldest rows
+    of accounting are dropped and new registrations are not written; the log says how many."""
+
+    def __post_init__(self) -> None:
+        if self.write_interval < 0 or self.queue_limit < 1:
+            raise ValueError("write_interval, queue_limit: expected more than 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,14 @@ from twisted.logger import Logger
 from pbx.errors import DatabaseError
 from pbx.metrics import LATENCY, Histogram, Metric, histogram
 
+#: Answers that take longer are as bad as none to those who wait for news.
+PROMPT = 2.5
+
 
 class Condition:
-    """Health of one backend. ``trouble`` says why it is not available, "" when it is."""
+    """Health of one backend. ``trouble`` says why it is not available, "" when it is; ``lag`` is
+    what the last operation took while that is too long, else 0.
+    """
 
     log = Logger()
 
@@ -22,6 +27,7 @@ class Condition:
         self.queries = 0
         self.failures = 0
         self.slow = 0
+        self.lag = 0.0
         #: Seconds that operations took, those that failed included.
         self.took = Histogram(LATENCY)
         self.rows_written = 0
@@ -32,6 +38,10 @@ class Condition:
         self.took.observe(seconds)
         if seconds > slow:
             self.slow += 1
+        lag = seconds if seconds > PROMPT else 0.0
+        if lag and not self.lag:
+            self.log.warn("{name} is slow: {lag:.1f} s for an answer", name=self.name, lag=lag)
+        self.lag = lag
 
     def metrics(self) -> Iterable[Metric]:
         """For `IMetrics`."""
@@ -69,6 +79,8 @@ class Condition:
 
     def health(self) -> tuple[str, str]:
         """For `IHealth`: calls go on without the server."""
+        if self.available and self.lag:
+            return "degraded", f"{self.name}: answers take {self.lag:.1f} s"
         if self.available:
             return "ok", ""
         return "degraded", f"{self.name}: {self.trouble}"

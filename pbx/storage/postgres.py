@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError, Kind
@@ -79,12 +80,18 @@ class PostgresDatabase:
         self._watched: tuple[str, ...] = ()
         self._changed: Callable[[str], None] = lambda table: None
         self._opened = False
+        self._probing = False
         self.pushes = False
 
     @property
     def available(self) -> bool:
         """The last operation did not fail for want of the server."""
         return self._condition.available
+
+    @property
+    def prompt(self) -> bool:
+        """It is available and answers soon."""
+        return self._condition.available and not self._condition.lag
 
     @property
     def trouble(self) -> str:
@@ -278,8 +285,34 @@ class PostgresDatabase:
                 lambda failure: None
             )
 
+    def _probe_listener(self) -> None:
+        """A connection that only listens would not notice that its server is gone."""
+        link = self._listener
+        if link is None or link.connection is None or not self.pushes or self._probing:
+            return
+
+        connection = link.connection
+
+        def silent() -> None:
+            if link.connection is connection:
+                self.pushes = False
+                link.drop()
+
+        def answered(result: object) -> None:
+            self._probing = False
+            if limit.active():
+                limit.cancel()
+            if isinstance(result, Failure):
+                silent()
+
+        self._probing = True
+        limit = self._reactor.callLater(self._timeout, silent)
+
+        Deferred.fromCoroutine(connection.run("SELECT 1")).addBoth(answered)
+
     def change_marks(self, tables: Sequence[str]) -> Deferred[Mapping[str, object]]:
         """How many rows were ever changed, by table."""
+        self._probe_listener()
         rows = self._run_sql(postgres_sql.CHANGE_MARKS, (list(tables),))
         return rows.addCallback(dict)
 

@@ -54,6 +54,11 @@ class SQLiteDatabase:
         return self._condition.available
 
     @property
+    def prompt(self) -> bool:
+        """It is available and answers soon."""
+        return self._condition.available and not self._condition.lag
+
+    @property
     def trouble(self) -> str:
         """Why it is not available."""
         return self._condition.trouble

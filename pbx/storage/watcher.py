@@ -20,6 +20,8 @@ class TableWatcher:
     """Publishes `TableChanged`, once for all changes of a table since the last look."""
 
     log = Logger()
+    #: Looks between two that ask a database which pushes: it may be gone without a word.
+    PROBE = 5
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class TableWatcher:
         self._tables = tuple(tables)
         self._marks: Mapping[str, object] = {}
         self._looking = False
+        self._looks = 0
         self._periodic = Periodic(clock, interval, self._look)
 
     def start(self) -> Deferred[None]:
@@ -66,13 +69,17 @@ class TableWatcher:
         self._looking = False
 
     async def _compare(self) -> None:
-        if self._source.pushes:
+        pushed = self._source.pushes
+        self._looks += 1
+        if pushed and self._looks % self.PROBE:
             return
         try:
             marks = await self._source.change_marks(self._tables)
         except DatabaseError:
             return
         before, self._marks = self._marks, marks
+        if pushed:
+            return
         for table in self._tables:
             if marks.get(table) != before.get(table):
                 self._changed(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError
-from pbx.interfaces import IDatabase, IMetrics, IStartable, IWriteBehind
+from pbx.interfaces import IDatabase, IMetrics, IStartable, IStatistics, IWriteBehind
 from pbx.metrics import Kind, Metric
 
 Row = tuple[object, ...]
@@ -25,7 +25,7 @@ BATCH = 1000
 MAX_PAUSE = 10.0
 
 
-@implementer(IWriteBehind, IStartable, IMetrics)
+@implementer(IWriteBehind, IStartable, IStatistics, IMetrics)
 class WriteBehind:
     """Changes of one table, written every ``interval`` seconds, one batch at a time.
 
@@ -101,7 +101,11 @@ class WriteBehind:
 
     def delete(self, key: Key) -> None:
         """The row is gone."""
-        self._changed[key] = None
+        changed = self._changed
+        if key not in changed and len(changed) >= 2 * self._limit:
+            self.dropped += 1
+            return
+        changed[key] = None
         if self._wakeup is None:
             self._plan()
 
@@ -139,6 +143,14 @@ class WriteBehind:
         done = self.flush()
         done.addTimeout(patience, self._clock)
         return done.addBoth(self._report_loss)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Group ``storage``."""
+        return {
+            f"storage:{self.table}_queued": self.waiting,
+            f"storage:{self.table}_written": self.written,
+            f"storage:{self.table}_dropped": self.dropped,
+        }
 
     def _plan(self) -> None:
         if self.waiting == 1:

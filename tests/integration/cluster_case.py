@@ -75,11 +75,15 @@ class ClusterCase(PBXTestCase):
             node.tables["storage"]["cache"] = self.redis_server.url()
         node.tables.setdefault("cluster", {})["node"] = name
         node.tables.setdefault("proxy", {}).setdefault("fr_timeout", 2.0)
+        self.configured(node)
         node.write_config()
         self._started.append(node)
         node.start()
         self.nodes[name] = node
         return node
+
+    def configured(self, node: Node) -> None:
+        """Last changes to the tables of a node."""
 
     def two(self, *users: str, **tables: Any) -> tuple[Node, Node]:
         """Nodes a and b that know each other, and these users."""

@@ -580,8 +580,10 @@ class AccountTests(AuthenticatorTestCase):
         self.assertEqual(self.try_("u4999", "p"), 0)
 
     def test_database_out_of_reach(self) -> None:
-        """Known users go on; of others nothing can be said: 500 with Retry-After."""
-        self.patch(type(self.database), "available", False)
+        """Known users go on; of others nothing can be said: 500 with Retry-After. The same while
+        its answers take seconds.
+        """
+        self.patch(type(self.database), "prompt", False)
         self.assertEqual(self.try_("1001"), 0)
         answer = self.answer(self.challenge(), user="1009")
         reply = self.check(self.message(answer, user="1009"))

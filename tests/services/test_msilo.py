@@ -121,7 +121,7 @@ class FailingDatabase:
         self.failing: dict[str, Kind] = {}
         self.statements: list[str] = []
         self.url, self.dialect = database.url, database.dialect
-        self.available, self.trouble = True, ""
+        self.available, self.prompt, self.trouble = True, True, ""
 
     def query(self, sql: str, params: Sequence[object] = ()) -> Any:
         return self._checked(sql) or self._database.query(sql, params)

@@ -24,7 +24,7 @@ class FakeDatabase:
 
     url = "fake:"
     dialect = "sqlite"
-    available = True
+    available = prompt = True
     trouble = ""
 
     def __init__(self) -> None:

@@ -206,7 +206,7 @@ class Authenticator:
         ha1 = (account or self._stand_in).ha1(credentials.base, credentials.username, realm)
         right = credentials.proves(ha1 or self.nobody, method, body)
         if account is None or not ha1 or not right:
-            if not self._database.available and account is None:
+            if not self._database.prompt and account is None:
                 return NO_DATABASE
             self._failed(credentials, peer, "wrong password" if account else "unknown user")
             return self._challenge(peer, realm, register)
