@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from pbx import __version__
 from pbx.config import ConfigError, base_folder, located, read
-from pbx.ctl import bans, client, show, trace, users
+from pbx.ctl import bans, client, importer, show, trace, users
 from pbx.ctl.output import as_json, table
 from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase
@@ -68,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
         bans.add_arguments(name, _json_too(commands.add_parser(name, help=text, description=text)))
     text = "follow calls as ladders, or look at those of late"
     trace.add_options(_json_too(commands.add_parser("trace", help=text, description=text)))
+    text = "read an OpenSIPS configuration, write ours, and say what differs"
+    importer.add_options(_json_too(commands.add_parser("import", help=text, description=text)))
     mi = _json_too(commands.add_parser("mi", help="any command of the management interface"))
     mi.add_argument("method", metavar="METHOD", help='"which" lists them')
     mi.add_argument("params", nargs="*", metavar="VALUE|NAME=VALUE")
@@ -108,6 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
     options = parser().parse_args(arguments)
     try:
+        if options.command == "import":
+            print(importer.import_file(options))
+            return 0
         setup = Setup(options.config)
         if options.command == "user":
             text = user_command(options, setup)
@@ -136,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ValueError,
         client.NotRunning,
         client.Refused,
+        importer.ImportFailed,
         users.UserError,
     ) as error:
         print(f"pbxctl: {error}", file=sys.stderr)
