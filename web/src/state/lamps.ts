@@ -5,7 +5,7 @@ import type { MessageEventMap, Subscriber as Bare } from "jssip/lib/Subscriber";
 import type { UA } from "jssip/lib/UA";
 import { readDialogInfo, readPresence, type Availability, type DialogState } from "../sip/documents";
 import { account } from "./account";
-import { people } from "./people";
+import { lookAgain, people } from "./people";
 
 /** JsSIP's declarations give a Subscriber no events, as its EventEmitter is not generic. */
 type Subscriber = Bare & {
@@ -105,7 +105,9 @@ function read(user: string, event: keyof typeof PACKAGES, body: string): void {
     if (state !== null) dialogs.value = { ...dialogs.value, [user]: state };
   } else {
     const state = readPresence(body);
-    if (state !== null) presences.value = { ...presences.value, [user]: state };
+    if (state === null || state === presences.value[user]) return;
+    presences.value = { ...presences.value, [user]: state };
+    lookAgain();
   }
 }
 

@@ -6,6 +6,8 @@ import { api, APIError, type Person } from "./api";
 
 /** Seconds between two looks at who is signed in. */
 const REFRESH = 20;
+/** Seconds after which a change is looked at, with all others that come until then. */
+const SOON = 1;
 
 /** The directory, or its first part when it is long. */
 export const people = signal<Person[]>([]);
@@ -29,6 +31,14 @@ export async function loadPeople(): Promise<void> {
   }
   timer = window.setTimeout(() => void loadPeople(), REFRESH * 1000);
 }
+
+/** Somebody came or went: look again soon, once for many. */
+export function lookAgain(): void {
+  if (performance.now() - looked < SOON * 1000) return;
+  looked = performance.now();
+  window.setTimeout(() => void loadPeople(), SOON * 1000);
+}
+let looked = -Infinity;
 
 export function forgetPeople(): void {
   window.clearTimeout(timer);
