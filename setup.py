@@ -43,7 +43,7 @@ setup(
     packages=[*find_packages(include=["pbx", "pbx.*", "plugins"]), "twisted.plugins"],
     package_data={
         "pbx": ["py.typed"],
-        "pbx.http": ["static/*", "static/assets/*"],
+        "pbx.http": ["console/*", "static/*", "static/assets/*"],
         "pbx.storage": ["schema/*.sql", "schema/*/*.sql"],
         "twisted.plugins": ["pbx_plugin.py"],
     },

@@ -543,9 +543,17 @@ class Builder:
             self._web_addresses,
             self._reactor,
         )
+        self._web.add_console(
+            IDomains(registry).is_local,
+            self._commands,
+            self._dialogs,
+            self._registrar.page,
+            self._reactor.seconds,
+        )
         self._parts.extend(self._web.parts)
         self._site.put("api", self._web.api)
         self._site.put("/", self._web.front)
+        self._site.put("console", self._web.console)
 
     def _web_addresses(self) -> Sequence[str]:
         """Where browsers find the site: of this machine first, then of others."""

@@ -21,6 +21,7 @@ OPTIONAL = re.compile(r"^# (?=[a-z0-9_]+ = )", re.MULTILINE)
 #: Optional lines that show an example, because the default is to have none.
 EXAMPLES = {
     *(("tls", key) for key in ("certificate", "private_key")),
+    ("web", "console_token_file"),
     *(("ice", key) for key in ("stun", "turn", "secret_file")),
 }
 

@@ -10,8 +10,10 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from pbx import __version__
+from pbx.http.access import networks
 from pbx.http.answers import Handler, JSONPage, NothingPage
 from pbx.http.attempts import Attempts
+from pbx.http.console import PAGES, Console, Operators, Registrations, read_token
 from pbx.http.ice import IceServers
 from pbx.http.links import LoginLinks
 from pbx.http.login import Gate
@@ -20,7 +22,15 @@ from pbx.http.sessions import Sessions
 from pbx.http.settings import IceSettings, WebSettings
 from pbx.http.static import BUILT, Pages
 from pbx.http.visitors import Visitors
-from pbx.interfaces import IDatabase, IDomains, IGuard, IStatistics, ISubscribers
+from pbx.interfaces import (
+    IDatabase,
+    IDialogs,
+    IDomains,
+    IGuard,
+    IManagement,
+    IStatistics,
+    ISubscribers,
+)
 from pbx.sip.uri import URI
 
 
@@ -81,14 +91,19 @@ class Web:
         urls: Callable[[], Sequence[str]],
         clock: IReactorTime,
     ) -> None:
+        self._settings = settings
+        self._located = located
+        self._visitors = visitors
         sessions = Sessions(settings, database, subscribers, clock)
         self.links = LoginLinks(settings, database, subscribers, urls, clock)
-        attempts = Attempts(settings, guard, clock)
+        attempts = self._attempts = Attempts(settings, guard, clock)
         gate = Gate(settings, visitors, subscribers, sessions, self.links, attempts)
         phonebook = Phonebook(gate, subscribers, database, domains, registered)
         servers = IceServers(ice, located, gate, clock)
         self.front = Pages(BUILT if settings.pages == Path() else located(settings.pages))
-        self.parts = (sessions, self.links, attempts, LoginCounts(gate, attempts), self.front)
+        self.console = Pages(PAGES, "/console")
+        counts = LoginCounts(gate, attempts)
+        self.parts = (sessions, self.links, attempts, counts, self.front, self.console)
         self.api = NothingPage(visitors)
         pages: dict[str, dict[str, Handler]] = {
             "site": {"GET": about.site},
@@ -101,3 +116,19 @@ class Web:
         }
         for name, handlers in pages.items():
             self.api.putChild(name.encode(), JSONPage(visitors, **handlers))
+
+    def add_console(
+        self,
+        is_local: Callable[[str], bool],
+        management: IManagement,
+        dialogs: IDialogs,
+        registrations: Registrations,
+        now: Callable[[], float],
+    ) -> None:
+        """What operators look at. Raises ConfigError."""
+        settings, path = self._settings, self._settings.console_token_file
+        token = b"" if path == Path() else read_token(self._located(path))
+        allowed = networks(settings.console_allow)
+        operators = Operators(token, allowed, is_local, self._visitors, self._attempts)
+        console = Console(operators, management, dialogs, registrations, now)
+        self.api.putChild(b"console", JSONPage(self._visitors, GET=console.overview))

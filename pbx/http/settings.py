@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pbx.http.access import networks
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSettings:
@@ -24,7 +26,17 @@ class WebSettings:
     failure_time: int = 300
     """Seconds that a failed log-in counts."""
 
+    console_allow: tuple[str, ...] = ()
+    """Networks whose hosts may see the operator's console at ``/console``, as in
+    ["192.0.2.0/24"]; this host always may."""
+    console_token_file: Path = Path()
+    """File with a token that lets others see the console, by https or through a proxy."""
+
     def __post_init__(self) -> None:
+        try:
+            networks(self.console_allow)
+        except ValueError as error:
+            raise ValueError(f"console_allow: {error}") from None
         for name in ("session_time", "link_time", "max_failures", "failure_time"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a number above 0")

@@ -91,8 +91,8 @@ class File:
     forever: bool
 
 
-def load(folder: Path) -> Mapping[str, File]:
-    """Every file of a folder by its path on the site; hidden ones are left out."""
+def load(folder: Path, root: str = "") -> Mapping[str, File]:
+    """Every file of a folder by its path on the site below ``root``; hidden ones are left out."""
     found: dict[str, File] = {}
     if not folder.is_dir():
         return found
@@ -101,7 +101,7 @@ def load(folder: Path) -> Mapping[str, File]:
         hidden = any(part.startswith(".") for part in name.split("/"))
         if hidden or not path.is_file() or path.stat().st_size > MAX_FILE:
             continue
-        found[f"/{name}"] = file_of(path.name, path.read_bytes())
+        found[f"{root}/{name}"] = file_of(path.name, path.read_bytes())
     for name in [name for name in found if name.endswith("/index.html")]:
         found[name.removesuffix("index.html")] = found[name]
     return found
@@ -122,14 +122,15 @@ def file_of(name: str, body: bytes) -> File:
 
 @implementer(IStartable, IReloadable)
 class Pages(resource.Resource):
-    """The front page with all below it."""
+    """A page with all below it: the front page, or another at ``root``."""
 
     isLeaf = True
     log = Logger()
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: str = "") -> None:
         super().__init__()
         self._folder = folder
+        self._root = root
         self._files: Mapping[str, File] = {}
 
     async def start(self) -> None:
@@ -143,8 +144,8 @@ class Pages(resource.Resource):
         """Read the files again; browsers that have the old page still get its hashed files from
         their own store.
         """
-        self._files = load(self._folder)
-        if "/" not in self._files:
+        self._files = load(self._folder, self._root)
+        if f"{self._root}/" not in self._files:
             self.log.info("no pages in {folder}: build them with make web", folder=self._folder)
 
     def render_GET(self, request: Request) -> bytes:
@@ -152,7 +153,7 @@ class Pages(resource.Resource):
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         path = unquote(request.path.decode("latin-1"), errors="replace")
-        file = self._files.get(path)
+        file = self._files.get(f"{path}/" if path == self._root else path)
         if file is None:
             if path == "/":
                 return self._not_built(request)

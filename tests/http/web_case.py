@@ -152,6 +152,7 @@ class WebTestCase(SynchronousTestCase):
         )
         self.site.put("api", self.web.api)
         self.site.put("/", self.web.front)
+        self.site.put("console", self.web.console)
 
     def ask(
         self,

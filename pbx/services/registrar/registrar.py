@@ -261,6 +261,18 @@ class Registrar:
         synced = self.synced_before
         return [{"AOR": binding.aor, **shown(binding, now, synced)} for binding in found]
 
+    def page(self, text: str, limit: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """How many bindings have a text in AOR or contact, and the first of them as above."""
+        now, synced = self._clock.seconds(), self.synced_before
+        found = [
+            binding
+            for binding in self.location.all()
+            if text in binding.aor or text in binding.contact
+        ]
+        return len(found), [
+            {"AOR": binding.aor, **shown(binding, now, synced)} for binding in found[:limit]
+        ]
+
     def remove(self, aor: str, contact: str = "") -> int:
         """Remove the bindings of an AOR, or one; how many there were."""
         record = self.location.get(aor)
