@@ -4,7 +4,7 @@ what the descriptions say another.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pbx.errors import MediaFailed
@@ -94,6 +94,7 @@ class Negotiations:
         self._open_end = open_end
         self._phone_codecs = frozenset(name.lower() for name in phone_codecs)
         self._sessions: dict[MediaSession, Negotiation] = {}
+        self.opened = self.failed = self.timeouts = self.digits = 0
 
     def __iter__(self) -> Iterator[MediaSession]:
         return iter(tuple(self._sessions))
@@ -105,6 +106,16 @@ class Negotiations:
         """None for a session that does not exist."""
         return self._sessions.get(session)
 
+    def counts(self) -> Mapping[str, int]:
+        """Statistics by the names of every engine."""
+        return {
+            "media:sessions": len(self._sessions),
+            "media:opened": self.opened,
+            "media:failed": self.failed,
+            "media:timeouts": self.timeouts,
+            "media:digits": self.digits,
+        }
+
     def forget(self, session: MediaSession) -> Negotiation | None:
         """It is gone."""
         return self._sessions.pop(session, None)
@@ -115,9 +126,12 @@ class Negotiations:
         """As `IMediaEngine`."""
         offer = parse(sdp)
         audio_of(offer)
-        known = self._sessions.setdefault(session, Negotiation())
+        known = self._sessions.get(session)
+        if known is None:
+            known = self._sessions[session] = Negotiation()
+            self.opened += 1
         layout = known.offered(source.side, offer)
-        endpoint = await self._open_end(
+        endpoint = await self._opened(
             Passing(session=session, sdp=sdp, description=offer, source=source, target=target)
         )
         shown = bridged_offer(offer, endpoint, self._phone_codecs, layout)
@@ -134,7 +148,7 @@ class Negotiations:
             raise MediaFailed("Answer Without An Offer")
         offer = known.answered(source.side, answer)
         answer = _in_offered_numbers(answer, offer)
-        endpoint = await self._open_end(
+        endpoint = await self._opened(
             Passing(
                 session=session,
                 sdp=sdp,
@@ -147,6 +161,13 @@ class Negotiations:
         shown = bridged_answer(answer, offer, endpoint)
         known.shown(target.side, shown)
         return text_of(shown, endpoint)
+
+    async def _opened(self, passing: Passing) -> Endpoint:
+        try:
+            return await self._open_end(passing)
+        except MediaFailed:
+            self.failed += 1
+            raise
 
 
 def _in_offered_numbers(

@@ -15,7 +15,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pbx.errors import MediaFailed
-from pbx.interfaces import IHealth, IMediaEngine, IMediaUser, IStartable, ITimer, ITimers
+from pbx.interfaces import (
+    IHealth,
+    IMediaEngine,
+    IMediaUser,
+    IStartable,
+    IStatistics,
+    ITimer,
+    ITimers,
+)
 from pbx.legs import LegKind, MediaLeg, MediaSession, MediaStatistics, Side, StreamStatistics
 from pbx.media.bencode import Readable, Writable, decode, encode
 from pbx.media.bridging import Endpoint, audio_of
@@ -83,7 +91,7 @@ class Watch:
     quiet: float = 0.0
 
 
-@implementer(IMediaEngine, IStartable, IHealth)
+@implementer(IMediaEngine, IStartable, IHealth, IStatistics)
 class Rtpengine:
     """Sessions of an rtpengine daemon. They go on when the PBX is restarted."""
 
@@ -149,7 +157,7 @@ class Rtpengine:
             return None
         return _statistics(await self._ask("query", {"call-id": _call(session)}))
 
-    # IStartable, IHealth
+    # IStartable, IHealth, IStatistics
 
     async def start(self) -> None:
         """Open the channel. A daemon that is not there yet is no reason not to start."""
@@ -168,6 +176,10 @@ class Rtpengine:
             for session in self._sessions:
                 await self.delete(session)
         await self._channel.close()
+
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges and counters."""
+        return self._sessions.counts()
 
     def health(self) -> tuple[str, str]:
         """Whether the daemon answers."""
@@ -239,6 +251,7 @@ class Rtpengine:
         watch.quiet = watch.quiet + LOOK if expected and not moved else 0.0
         if 0 < self._timeout <= watch.quiet and self._user is not None:
             watch.quiet = 0.0
+            self._sessions.timeouts += 1
             self._user.media_timeout(session, None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any, Protocol
 
@@ -11,7 +11,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pbx.errors import MediaFailed
-from pbx.interfaces import IHealth, IMediaEngine, IMediaUser, IStartable, ITimer, ITimers
+from pbx.interfaces import (
+    IHealth,
+    IMediaEngine,
+    IMediaUser,
+    IStartable,
+    IStatistics,
+    ITimer,
+    ITimers,
+)
 from pbx.legs import LegKind, MediaLeg, MediaSession, MediaStatistics, Side, StreamStatistics
 from pbx.media.bridging import Endpoint, audio_of
 from pbx.media.negotiation import Negotiations, Passing
@@ -44,7 +52,7 @@ class Channel(Protocol):
         """Whether it has stopped to answer."""
 
 
-@implementer(IMediaEngine, IStartable, IHealth)
+@implementer(IMediaEngine, IStartable, IHealth, IStatistics)
 class Rtpproxy:
     """Sessions of an RTPProxy. ``place`` gives the address to bind and the one to write for a peer;
     without it both are the business of the RTPProxy.
@@ -125,7 +133,7 @@ class Rtpproxy:
         }
         return MediaStatistics(streams[Side.CALLER], streams[Side.CALLEE])
 
-    # IStartable, IHealth
+    # IStartable, IHealth, IStatistics
 
     async def start(self) -> None:
         """Open the channel."""
@@ -145,6 +153,10 @@ class Rtpproxy:
                 await self.delete(session)
         await self._channel.close()
 
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges and counters."""
+        return self._sessions.counts()
+
     def health(self) -> tuple[str, str]:
         """Whether it answers."""
         return ("degraded", "rtpproxy does not answer") if self._channel.silent else ("ok", "")
@@ -159,6 +171,7 @@ class Rtpproxy:
         if self._user is None or session is None:
             return
         if isinstance(told, Digit) and kind == "key" and side in ("caller", "callee"):
+            self._sessions.digits += 1
             self._user.dtmf(session, Side(side), told.digit, told.milliseconds)
         elif kind == "quiet":
             self._gone(session)
@@ -181,6 +194,7 @@ class Rtpproxy:
         """It has dropped the session. One on hold is opened again when the call is resumed."""
         known = self._sessions.get(session)
         if known is not None and known.should_be_heard() and self._user is not None:
+            self._sessions.timeouts += 1
             self._user.media_timeout(session, None)
 
     # Commands
