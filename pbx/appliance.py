@@ -430,7 +430,11 @@ class Builder:
         msilo = tables.of(MessageSiloSettings)
         if msilo.enabled:
             courier = Courier(self._user_agent, registrar, flows)
-            silo = MessageSilo(msilo, database, courier, domains, events, reactor, wheel)
+            if self._cluster is not None:
+                msilo = replace(msilo, shared=True)
+            silo = MessageSilo(
+                msilo, database, courier, domains, events, reactor, wheel, self._cluster
+            )
             registry.provide(IMessageSilo, self._add(silo))
         # Before the event server: it tells of every document that it has read.
         self._documents = self._add(Documents(database, events, reactor))
@@ -460,6 +464,7 @@ class Builder:
             self._events,
             self._reactor,
             self._wheel,
+            self._cluster,
         )
         self._registry.provide(IPresence, self._add(server))
 

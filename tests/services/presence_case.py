@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from pbx.events import Events
 from pbx.interfaces import IAliases, IDomains, IFlow, IRegistrar, IUserAgent
+from pbx.services.cluster import Cluster
 from pbx.services.presence import (
     PRESENTITY_COLUMNS,
     PRESENTITY_KEY,
@@ -176,9 +177,14 @@ class PresenceCase(SynchronousTestCase):
             self.events,
             self.clock,
             self.timers,
+            self.cluster(),
         )
         self.wait(self.documents.start())
         self.wait(self.server.start())
+
+    def cluster(self) -> Cluster | None:
+        """The other nodes; alone unless a test says otherwise."""
+        return None
 
     def write(self, auid: str, body: str, owner: str = "1002@pbx.test") -> None:
         """A user edits a document by XCAP; "" deletes it."""

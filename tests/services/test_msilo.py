@@ -24,6 +24,7 @@ from pbx.interfaces import (
     IStatistics,
     IUserAgent,
 )
+from pbx.services.cluster import Cluster, ClusterSettings
 from pbx.services.msilo import Courier, MessageSilo, MessageSiloSettings
 from pbx.sip.address import Address
 from pbx.sip.message import Request, Response, response_to
@@ -32,6 +33,7 @@ from pbx.storage.memory import memory_database
 from pbx.timing import TimerWheel
 from pbx.verdicts import Arrival, Reply, Target
 from tests.fakes import LOCAL, PEER, FakeFlow, FakeFlows, request
+from tests.services.cluster_case import FakeBus, Hub
 
 NOW = 1_790_000_000
 SENT = "Mon, 21 Sep 2026 14:13:20 GMT"
@@ -147,6 +149,8 @@ class FailingDatabase:
 
 
 class MessageSiloTestCase(SynchronousTestCase):
+    cluster: Cluster | None = None
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
@@ -171,6 +175,7 @@ class MessageSiloTestCase(SynchronousTestCase):
             self.events,
             self.clock,
             self.wheel,
+            self.cluster,
         )
         self.successResultOf(Deferred.fromCoroutine(silo.start()))
         return silo
@@ -845,6 +850,38 @@ class SharedTests(MessageSiloTestCase):
         self.advance(400)
         self.assertEqual(sum(len(agent.sent) for agent in nodes), 1)
         self.assertEqual(self.rows(), [])
+
+    def test_news_of_another_node(self) -> None:
+        """What one node of a cluster stored is known to the others at once."""
+        hub = Hub()
+        told: list[MessagesWaiting] = []
+        clusters = [
+            Cluster(
+                ClusterSettings(node=name),
+                FakeBus(hub),
+                self.database,
+                FakeFlows(Address("UDP", f"192.0.2.{number}", 5060)),
+                Events(),
+                self.clock,
+                frozenset,
+            )
+            for number, name in enumerate("ab", 1)
+        ]
+        for cluster in clusters:
+            self.successResultOf(Deferred.fromCoroutine(cluster.start()))
+        self.advance()
+        silos = []
+        for cluster in clusters:
+            self.cluster = cluster
+            silos.append(self.node(shared=True))
+            self.events.subscribe(MessagesWaiting, told.append)
+        self.silo = silos[0]
+        self.store()
+        self.advance()
+        self.assertEqual(told, [MessagesWaiting(BOB, 1)] * 2)
+        self.register()
+        self.advance(2)
+        self.assertEqual(self.user_agent.bodies(), [(PHONE, b"hello")])
 
     def test_claim_of_a_dead_node(self) -> None:
         """Ends by itself."""

@@ -33,7 +33,7 @@ class MessageSiloSettings:
     """Expired messages are removed every so many looks."""
     shared: bool = False
     """Several PBX nodes use the table: each claims a message (by a negative ``snd_time``) before
-    it sends it, so that only one does."""
+    it sends it, so that only one does. Always so in a cluster."""
 
     def __post_init__(self) -> None:
         if self.retry_interval <= 0 or self.check_time <= 0:

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from pbx.errors import DatabaseError
 from pbx.events import MessagesWaiting, Registered
 from pbx.interfaces import (
+    ICluster,
     ICommands,
     IDatabase,
     IDomains,
@@ -56,8 +57,10 @@ class MessageSilo:
         events: IEvents,
         clock: IReactorTime,
         timers: ITimers,
+        cluster: ICluster | None = None,
     ) -> None:
         self._settings = settings
+        self._cluster = cluster
         self._table = SiloTable(database)
         self._courier = courier
         self._domains = domains
@@ -75,6 +78,8 @@ class MessageSilo:
         self._dumped_reminders = self._failed_reminders = 0
         self._periodic = Periodic(clock, settings.check_time, self._check)
         events.subscribe(Registered, self._registered)
+        if cluster is not None:
+            cluster.listen("stored", lambda node, body: self._check())
 
     async def start(self) -> None:
         """Learn who has messages; those who are registered get them soon."""
@@ -122,6 +127,9 @@ class MessageSilo:
             self._tidy(mailbox)
         self._stored += 1
         self._tell(mailbox)
+        if self._cluster is not None:
+            # The user may come back to any node.
+            self._cluster.publish("stored", 0)
         if message.snd_time:
             self._sleep(mailbox)
         elif self._courier.is_registered(owner):

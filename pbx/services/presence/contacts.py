@@ -88,6 +88,7 @@ class Contacts:
         made.version = subscription.version
         made.socket = subscription.socket
         made.local_contact = subscription.local_contact
+        made.node = subscription.node
         made.saved = made.informed = True
         try:
             self.fill(made, listed)

@@ -6,7 +6,9 @@ all devices together, and hold what a watcher needs to pick a ringing call up (R
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 from xml.etree.ElementTree import Element, SubElement
 
 from pbx.events import (
@@ -17,7 +19,7 @@ from pbx.events import (
     CallRinging,
     CallStarted,
 )
-from pbx.interfaces import IDialog, IEvents, ITimers
+from pbx.interfaces import IEvents, ITimers
 from pbx.services.presence.subscription import View, sip_uri
 from pbx.services.presence.xml import serialise, text
 from pbx.sip.errors import MalformedURI
@@ -36,12 +38,51 @@ INITIATOR, RECIPIENT = "initiator", "recipient"
 _ORDER = {"confirmed": 0, "early": 1, "trying": 2, "terminated": 3}
 
 
+class CallFacts(Protocol):
+    """What a lamp needs of an `IDialog`."""
+
+    did: str
+    call_id: str
+    from_tag: str
+    to_tag: str
+    from_uri: str
+    request_uri: str
+    from_display: str
+    correlation: str
+    profiles: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a call came to its end: ``by`` whom when it was answered, else ``why``, with a status."""
+
+    by: str = ""
+    why: str = ""
+    code: int = 0
+
+    @classmethod
+    def of(cls, event: CallFailed | CallEnded) -> Ending:
+        """From what the dialogs tell (RFC 4235 section 3.7.1)."""
+        if isinstance(event, CallEnded):
+            return cls(event.by)
+        if event.cancelled:
+            return cls("", "cancelled")
+        return cls("", "timeout" if event.status == 408 else "rejected", event.status)
+
+    def seen_from(self, direction: str) -> str:
+        """The event as one side sees it."""
+        if self.why or self.by == "timeout":
+            return self.why or "timeout"
+        mine = "caller" if direction == INITIATOR else "callee"
+        return "local-bye" if self.by == mine else "remote-bye"
+
+
 class UserDialog:
     """One call as one of its two users sees it."""
 
     __slots__ = ("call", "code", "direction", "event", "remote", "state")
 
-    def __init__(self, call: IDialog, direction: str, remote: str) -> None:
+    def __init__(self, call: CallFacts, direction: str, remote: str) -> None:
         self.call = call
         self.direction = direction
         self.remote = remote
@@ -79,8 +120,8 @@ class DialogPackage:
         events.subscribe(CallRestored, lambda event: self._begun(event.dialog, "confirmed"))
         events.subscribe(CallRinging, lambda event: self._moved(event.dialog, "early"))
         events.subscribe(CallAnswered, lambda event: self._moved(event.dialog, "confirmed"))
-        events.subscribe(CallFailed, self._call_failed)
-        events.subscribe(CallEnded, self._call_ended)
+        events.subscribe(CallFailed, lambda event: self.ended(event.dialog.did, Ending.of(event)))
+        events.subscribe(CallEnded, lambda event: self.ended(event.dialog.did, Ending.of(event)))
 
     def __len__(self) -> int:
         return len(self._parties)
@@ -92,9 +133,27 @@ class DialogPackage:
     def check(self, body: bytes) -> None:
         """Never published."""
 
+    # What other nodes tell
+
+    def shows(self, did: str) -> bool:
+        """Whether a call is one of a user of ours."""
+        return did in self._parties
+
+    def told(self, call: CallFacts, state: str) -> None:
+        """A call that another node relays, or news of it."""
+        if call.did in self._parties:
+            self._moved(call, state)
+        else:
+            self._begun(call, state)
+
+    def replace(self, call: CallFacts) -> None:
+        """It is ours now."""
+        for _, dialog in self._dialogs_of(call.did):
+            dialog.call = call
+
     # What the calls tell
 
-    def _begun(self, call: IDialog, state: str) -> None:
+    def _begun(self, call: CallFacts, state: str) -> None:
         if call.did in self._parties:
             return
         caller, callee = self._users_of(call)
@@ -106,7 +165,7 @@ class DialogPackage:
         if callee:
             self._add(callee, UserDialog(call, RECIPIENT, caller), state)
 
-    def _users_of(self, call: IDialog) -> tuple[str, str]:
+    def _users_of(self, call: CallFacts) -> tuple[str, str]:
         """Who of ours is at which end; a media node in the middle of a call is no user.
 
         A call that was sent to a node reaches its user by another one, which the node makes.
@@ -128,39 +187,27 @@ class DialogPackage:
         dialogs[dialog.call.did, dialog.direction] = dialog
         self._tell(user, TRYING_DELAY if state == "trying" else 0.0)
 
-    def _moved(self, call: IDialog, state: str) -> None:
-        for user, dialog in self._dialogs_of(call):
+    def _moved(self, call: CallFacts, state: str) -> None:
+        for user, dialog in self._dialogs_of(call.did):
             dialog.state = state
             dialog.event = ""
             dialog.code = 0
             self._tell(user)
 
-    def _dialogs_of(self, call: IDialog) -> list[tuple[str, UserDialog]]:
-        caller, callee = self._parties.get(call.did, ("", ""))
+    def _dialogs_of(self, did: str) -> list[tuple[str, UserDialog]]:
+        caller, callee = self._parties.get(did, ("", ""))
         found: list[tuple[str, UserDialog]] = []
         for user, direction in ((caller, INITIATOR), (callee, RECIPIENT)):
-            dialog = self._users.get(user, {}).get((call.did, direction))
+            dialog = self._users.get(user, {}).get((did, direction))
             if dialog is not None:
                 found.append((user, dialog))
         return found
 
-    def _call_failed(self, event: CallFailed) -> None:
-        if event.cancelled:
-            why = "cancelled"
-        else:
-            why = "timeout" if event.status == 408 else "rejected"
-        for user, dialog in self._dialogs_of(event.dialog):
-            dialog.event = why
-            dialog.code = 0 if event.cancelled else event.status
-            self._finish(user, dialog)
-
-    def _call_ended(self, event: CallEnded) -> None:
-        for user, dialog in self._dialogs_of(event.dialog):
-            mine = "caller" if dialog.direction == INITIATOR else "callee"
-            if event.by == "timeout":
-                dialog.event = "timeout"
-            else:
-                dialog.event = "local-bye" if event.by == mine else "remote-bye"
+    def ended(self, did: str, ending: Ending) -> None:
+        """A call is over."""
+        for user, dialog in self._dialogs_of(did):
+            dialog.event = ending.seen_from(dialog.direction)
+            dialog.code = ending.code
             self._finish(user, dialog)
 
     def _finish(self, user: str, dialog: UserDialog) -> None:

@@ -49,7 +49,8 @@ class Publications:
     """Every publication that has not expired.
 
     ``changed(package, presentity)`` is called when what is published has changed; ``saved`` and
-    ``removed`` hear of every row, the latter with the entity tag that is no longer valid.
+    ``removed`` hear of every row, the latter with the entity tag that is no longer valid. Others
+    may listen with `tell`: the nodes of a cluster hold all publications, whoever got them.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Publications:
         # As the reference writes them: start, a number, count.
         self._prefix = f"a.{int(clock.seconds())}.{secrets.randbelow(2**31)}"
         self._count = 0
+        self._told: Callable[[Publication | None, str], object] = lambda publication, old: None
         self._by_tag: dict[str, Publication] = {}
         self._by_state: dict[tuple[str, str], list[Publication]] = {}
 
@@ -83,6 +85,26 @@ class Publications:
     def all(self) -> Iterable[Publication]:
         """Every publication; a copy."""
         return list(self._by_tag.values())
+
+    def tell(self, told: Callable[[Publication | None, str], object]) -> None:
+        """Call with a publication as it is now, None when it was removed, and its tag before."""
+        self._told = told
+
+    def heard(self, publication: Publication, old: str) -> None:
+        """Another node has it; the row is that node's business."""
+        before = self._by_tag.get(old) or self._by_tag.get(publication.etag)
+        if before is not None:
+            self._drop(before)
+        self.restore(publication)
+        if before is None or before.body != publication.body:
+            self._changed(publication.package, publication.presentity)
+
+    def heard_removed(self, etag: str) -> None:
+        """Another node has it no more."""
+        publication = self._by_tag.get(etag)
+        if publication is not None:
+            self._drop(publication)
+            self._changed(publication.package, publication.presentity)
 
     def find(self, package: str, presentity: str, etag: str) -> Publication:
         """The publication with this tag. Raises SIPError 412."""
@@ -129,8 +151,15 @@ class Publications:
 
     def remove(self, publication: Publication) -> None:
         """It is gone (4.5)."""
-        if self._by_tag.pop(publication.etag, None) is None:
+        if self._by_tag.get(publication.etag) is not publication:
             return
+        self._drop(publication)
+        self._removed(publication, publication.etag)
+        self._told(None, publication.etag)
+        self._changed(publication.package, publication.presentity)
+
+    def _drop(self, publication: Publication) -> None:
+        del self._by_tag[publication.etag]
         if publication.timer is not None:
             publication.timer.cancel()
             publication.timer = None
@@ -140,8 +169,6 @@ class Publications:
             self._by_state[key] = left
         else:
             del self._by_state[key]
-        self._removed(publication, publication.etag)
-        self._changed(*key)
 
     def _renew(self, publication: Publication, expires: int) -> None:
         old = publication.etag
@@ -155,6 +182,7 @@ class Publications:
         self._by_tag[publication.etag] = publication
         self._expire_later(publication)
         self._saved(publication)
+        self._told(publication, old)
 
     def _expire_later(self, publication: Publication) -> None:
         if publication.timer is not None:

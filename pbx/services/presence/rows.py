@@ -44,6 +44,7 @@ WATCHERS_COLUMNS = (
     "version",
     "socket_info",
     "local_contact",
+    "sharing_tag",
 )
 #: CSeq and version go up by so much at a start: rows may be some NOTIFYs behind.
 LEAP = 100
@@ -135,6 +136,7 @@ def watcher_row(subscription: Subscription) -> tuple[object, ...]:
         subscription.version,
         subscription.socket[:64],
         subscription.local_contact,
+        subscription.node or None,
     )
 
 
@@ -169,6 +171,7 @@ def subscription_of(row: Sequence[object], packages: Mapping[str, Package]) -> S
     subscription.version = _number(value["version"]) + LEAP
     subscription.socket = text["socket_info"]
     subscription.local_contact = text["local_contact"]
+    subscription.node = text["sharing_tag"]
     subscription.saved = subscription.informed = True
     return subscription
 

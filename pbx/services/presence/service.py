@@ -7,6 +7,7 @@ long is decided here. The number of subscriptions and publications is bounded by
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -14,6 +15,7 @@ from zope.interface import implementer
 from pbx.events import DocumentChanged
 from pbx.interfaces import (
     IAliases,
+    ICluster,
     ICommands,
     IContactLists,
     IDatabase,
@@ -38,6 +40,7 @@ from pbx.services.presence.publisher import Publisher
 from pbx.services.presence.registration_info import RegistrationPackage
 from pbx.services.presence.requests import Requests
 from pbx.services.presence.settings import PresenceSettings
+from pbx.services.presence.sharing import Sharing
 from pbx.services.presence.store import PresenceStore
 from pbx.services.presence.subscriber import Subscriber
 from pbx.services.presence.subscription import Package
@@ -71,9 +74,12 @@ class EventServer:
         events: IEvents,
         clock: IReactorTime,
         timers: ITimers,
+        cluster: ICluster | None = None,
     ) -> None:
         self._clock = clock
-        self._store = PresenceStore(database, presentity_rows, watcher_rows)
+        # The column that holds it is short.
+        node = "" if cluster is None else cluster.name[:32]
+        self._store = PresenceStore(database, presentity_rows, watcher_rows, node)
         self._packages: dict[str, Package] = {}
         self._requests = Requests(settings, self._packages, domains, aliases)
         user_of = self._requests.local_user
@@ -103,14 +109,21 @@ class EventServer:
         self.messages = MessageSummaryPackage(
             settings.count_stored_messages, self._publications, changed, events
         )
+        lamps = DialogPackage(settings.force_single_dialog, user_of, changed, events, timers)
         for package in (
             self._presence,
             WatcherInfoPackage(self._watching.table, self._waiting),
             self.messages,
             RegistrationPackage(registrar, self._watching.table.watched, changed, events, timers),
-            DialogPackage(settings.force_single_dialog, user_of, changed, events, timers),
+            lamps,
         ):
             self._packages[package.name] = package
+        self._cluster = cluster
+        self._sharing: Sharing | None = None
+        if cluster is not None:
+            self._sharing = Sharing(
+                cluster, self._publications, self._packages, lamps, events, timers
+            )
         self._subscriber = Subscriber(settings, self._requests, contacts, self._watching, clock)
         self._publisher = Publisher(settings, self._requests, self._publications, clock)
         self._commands = PresenceCommands(
@@ -132,10 +145,27 @@ class EventServer:
         for publication in await self._store.publications(self._packages, now):
             self._publications.restore(publication)
         await self._waiting.start()
+        await self._restore("")
+        if self._cluster is not None and self._sharing is not None:
+            for name in await self._store.nodes():
+                # Once it is known by name it is missed, if it is dead.
+                self._cluster.node(name)
+            self._sharing.start(self._restore, partial(self._look, self._sharing))
+
+    async def _restore(self, node: str) -> int:
+        """Go on with the subscriptions of the last run, or of a dead node; how many there are."""
         delay = 0.0
-        for subscription in await self._store.subscriptions(self._packages, now):
+        found = await self._store.subscriptions(self._packages, self._clock.seconds(), node)
+        for subscription in found:
             delay += RESTORE_SPACING
             self._watching.restore(subscription, delay)
+        return len(found)
+
+    async def _look(self, sharing: Sharing) -> None:
+        """Read what other nodes wrote."""
+        now = self._clock.seconds()
+        for publication in await self._store.publications(self._packages, now):
+            sharing.found(publication)
 
     async def stop(self) -> None:
         """Subscriptions and publications live on in the database."""

@@ -25,16 +25,24 @@ from pbx.sip.errors import SIPError
 
 
 class PresenceStore:
-    """The tables ``presentity`` and ``active_watchers``; what does not fit lives in memory only."""
+    """The tables ``presentity`` and ``active_watchers``; what does not fit lives in memory only.
+
+    ``node`` is our own name in a cluster, "" when there is none.
+    """
 
     log = Logger()
 
     def __init__(
-        self, database: IDatabase, presentity_rows: IWriteBehind, watcher_rows: IWriteBehind
+        self,
+        database: IDatabase,
+        presentity_rows: IWriteBehind,
+        watcher_rows: IWriteBehind,
+        node: str,
     ) -> None:
         self._database = database
         self._presentities = presentity_rows
         self._watchers = watcher_rows
+        self.node = node
 
     async def publications(self, packages: Mapping[str, Package], now: float) -> list[Publication]:
         """What is published; rows that have expired go."""
@@ -55,9 +63,13 @@ class PresenceStore:
         return found
 
     async def subscriptions(
-        self, packages: Mapping[str, Package], now: float
+        self, packages: Mapping[str, Package], now: float, node: str = ""
     ) -> list[Subscription]:
-        """Who watches; rows that have expired go."""
+        """Who watches; rows that have expired go.
+
+        In a cluster only those of this node and of none, or those of another ``node``.
+        """
+        mine = (node,) if node else ("", self.node)
         found: list[Subscription] = []
         columns = ", ".join(WATCHERS_COLUMNS)
         for row in await self._database.query(f"SELECT {columns} FROM active_watchers"):
@@ -66,13 +78,18 @@ class PresenceStore:
             except (ValueError, SIPError) as error:
                 self.log.warn("a row of active_watchers cannot be read: {error}", error=error)
                 continue
-            if subscription is None:
+            if subscription is None or subscription.node not in mine:
                 continue
             if subscription.expires > now:
                 found.append(subscription)
             else:
                 self.remove(subscription)
         return found
+
+    async def nodes(self) -> set[str]:
+        """The nodes of a cluster that have subscriptions."""
+        rows = await self._database.query("SELECT DISTINCT sharing_tag FROM active_watchers")
+        return {str(tag) for (tag,) in rows if tag} - {self.node}
 
     def save_publication(self, publication: Publication) -> None:
         """It is new, or has a new tag."""
@@ -89,6 +106,7 @@ class PresenceStore:
         """It is new or has changed; its row is made when it is written."""
         if fits(subscription):
             subscription.saved = True
+            subscription.node = self.node
             self._watchers.put(watcher_key(subscription), partial(watcher_row, subscription))
 
     def remove(self, subscription: Subscription) -> None:

@@ -68,7 +68,8 @@ class Subscription(View):
 
     ``flow`` is the way back when the watcher can only be reached on it. ``expires`` is a time of
     the clock. ``not_before`` limits the rate; ``dirty`` says that state has changed while a NOTIFY
-    was ``in_flight``. ``required`` is an extension that every NOTIFY needs.
+    was ``in_flight``. ``node`` is the node of a cluster that it belongs to. ``required`` is an
+    extension that every NOTIFY needs.
     """
 
     __slots__ = (
@@ -83,6 +84,7 @@ class Subscription(View):
         "flow",
         "in_flight",
         "local_contact",
+        "node",
         "not_before",
         "package",
         "saved",
@@ -103,7 +105,7 @@ class Subscription(View):
         self.watcher = watcher
         self.content_type = package.content_types[0]
         self.flow: IFlow | None = None
-        self.local_contact = self.socket = ""
+        self.local_contact = self.socket = self.node = ""
         self.expires = self.not_before = self.due = 0.0
         self.failures = 0
         self.dirty = self.in_flight = self.saved = False

@@ -83,6 +83,8 @@ class Watching:
         self.authorise(subscription)
         self.table.add(subscription)
         self._expire_later(subscription)
+        if subscription.node != self._store.node:
+            self._store.save(subscription)
         if subscription.status == TERMINATED:
             self.end(subscription, subscription.reason)
         self.notifier.changed(subscription, delay)
