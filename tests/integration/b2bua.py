@@ -4,7 +4,10 @@ It answers calls on the internal port, then bridges to the To user from the exte
 ``bridge sofia/external/${sip_to_uri}`` does: new Call-ID, foreign From host, ``X-PBX-Call`` copied.
 When leg B fails it ends leg A. Probes (INFO, OPTIONS) are answered 200.
 
-    python -m tests.integration.b2bua HOST INTERNAL_PORT EXTERNAL_PORT PBX_PORT [--no-bridge]
+    python -m tests.integration.b2bua HOST INTERNAL_PORT EXTERNAL_PORT PBX_PORT [--no-bridge] [--media]
+
+With ``--media`` it has an RTP port per leg and carries sound from one to the other, as FreeSWITCH
+does; otherwise its session description is for show.
 
 It prints ``ready`` when it listens and one line of counters per second that changed something:
 ``calls=N active=N``.
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import cast
@@ -31,6 +35,41 @@ SDP = (
     "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n"
 )
 _ids = itertools.count()
+
+
+class Media(DatagramProtocol):
+    """The RTP port of a leg: what comes in goes out at the other one, to where that hears from."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.other: Media | None = None
+        self.peer: tuple[str, int] | None = None
+        self.event = 101
+
+    def datagramReceived(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.peer = addr
+        other = self.other
+        if other is not None and other.peer is not None and other.transport is not None:
+            other.transport.write(data, other.peer)
+
+    def accept(self, sdp: bytes) -> None:
+        """Where to send to, and the payload number of keys, from an offer or an answer."""
+        host, port = re.search(rb"c=IN IP4 (\S+)", sdp), re.search(rb"m=audio (\d+)", sdp)
+        if host is not None and port is not None:
+            self.peer = (host[1].decode(), int(port[1]))
+        event = re.search(rb"a=rtpmap:(\d+) telephone-event/8000", sdp)
+        if event is not None:
+            self.event = int(event[1])
+
+    def description(self) -> bytes:
+        """Our offer or answer: PCMU and keys."""
+        assert self.transport is not None
+        port = self.transport.getHost().port
+        return (
+            f"v=0\r\no=- 1 1 IN IP4 {self.host}\r\ns=-\r\nc=IN IP4 {self.host}\r\nt=0 0\r\n"
+            f"m=audio {port} RTP/AVP 0 {self.event}\r\na=rtpmap:0 PCMU/8000\r\n"
+            f"a=rtpmap:{self.event} telephone-event/8000\r\na=fmtp:{self.event} 0-16\r\n"
+        ).encode()
 
 
 class Reactor(IReactorTime, IReactorUDP):
@@ -55,6 +94,7 @@ class Leg:
         self.other: Leg | None = None
         self.established = False
         self.ended = False
+        self.media: Media | None = None
 
     def request(self, method: str, cseq: int) -> Request:
         host, port = self.profile.host, self.profile.port
@@ -69,6 +109,13 @@ class Leg:
             ("Contact", f"<sip:mod_sofia@{host}:{port}>"),
         ]
         return Request.make(method, self.target, headers)
+
+
+def description(leg: Leg) -> bytes:
+    """What the node says about its media."""
+    if leg.media is not None:
+        return leg.media.description()
+    return SDP.format(host=leg.profile.host).encode()
 
 
 class Profile(DatagramProtocol):
@@ -104,6 +151,7 @@ class Node:
         if arguments.pbx_host:
             self._pbx = (arguments.pbx_host, arguments.pbx_port)
         self._bridge = not arguments.no_bridge
+        self._media = arguments.media
         self.internal = Profile(self, arguments.host, arguments.internal_port)
         self.external = Profile(self, arguments.host, arguments.external_port)
         self.legs: dict[tuple[str, str], Leg] = {}
@@ -162,12 +210,14 @@ class Node:
         leg.target = request.contacts[0].uri_text
         leg.routes = request.get_list("record-route")
         contact = f"<sip:{request.uri.user}@{profile.host}:{profile.port};transport=udp>"
-        body = SDP.format(host=profile.host).encode()
+        if self._media:
+            leg.media = self._port(profile.host)
+            leg.media.accept(request.body)
         response = response_to(
             request,
             200,
             headers=(("Contact", contact), ("Content-Type", "application/sdp")),
-            body=body,
+            body=description(leg),
             to_tag=leg.local_tag,
         )
         leg.local = response.get("to") or ""
@@ -178,6 +228,15 @@ class Node:
         leg.other = self._leg_b(request) if self._bridge else None
         if leg.other is not None:
             leg.other.other = leg
+            if leg.media is not None:
+                port = leg.other.media = self._port(self.external.host)
+                port.event = leg.media.event
+                port.other, leg.media.other = leg.media, port
+
+    def _port(self, host: str) -> Media:
+        media = Media(host)
+        self._reactor.listenUDP(0, media, host, maxPacketSize=65536)
+        return media
 
     def _repeat_answer(
         self, leg: Leg, profile: Profile, response: Response, peer: tuple[str, int], wait: float
@@ -222,8 +281,7 @@ class Node:
         if leg.correlation:
             invite.append("x-pbx-call", leg.correlation)
         leg.invite = invite
-        body = SDP.format(host=self.external.host).encode()
-        invite.set_body(body, "application/sdp")
+        invite.set_body(description(leg), "application/sdp")
 
         def answered(response: Response) -> None:
             self._leg_b_response(leg, invite, response)
@@ -247,6 +305,8 @@ class Node:
             leg.remote = response.get("to") or ""
             leg.target = response.contacts[0].uri_text
             leg.routes = list(reversed(response.get_list("record-route")))
+            if leg.media is not None:
+                leg.media.accept(response.body)
             self.legs[leg.call_id, leg.local_tag] = leg
         leg.profile.send(leg.request("ACK", leg.cseq), leg.peer)
         if leg.ended:
@@ -300,6 +360,7 @@ def main() -> None:
     parser.add_argument("pbx_port", type=int)
     parser.add_argument("--pbx-host", default="")
     parser.add_argument("--no-bridge", action="store_true")
+    parser.add_argument("--media", action="store_true")
     node = Node(cast(Reactor, installed_reactor), parser.parse_args())
     node.listen()
     installed_reactor.run()

@@ -91,10 +91,12 @@
       let before = "";
       let same = 0;
       listening();
-      const loudest = (found, bins) => {
-        const levels = bins.map((one) => found.at(one));
+      const loudest = (found, tones) => {
+        const levels = tones.map((one) => found.at(one));
         const best = levels.indexOf(Math.max(...levels));
-        return levels[best] > -45 ? best : -1;
+        // Louder than any voice beside it, or it is only the edge of one.
+        const most = Math.max(...found.values.subarray(5, 400));
+        return levels[best] > -45 && levels[best] > most - 6 ? best : -1;
       };
       this.timer = setInterval(() => {
         const found = spectrum(listening());

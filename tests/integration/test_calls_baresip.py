@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ sip_listen 127.0.0.1:{sip_port}
 call_local_timeout 30
 call_max_calls 4
 audio_player aubridge,{name}
-audio_source ausine,440
+audio_source ausine,{hertz}
 audio_alert aubridge,{name}
 ausrc_srate 48000
 auplay_srate 8000
@@ -43,14 +44,21 @@ module_app menu.so
 module ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:{control_port}
 net_interface 127.0.0.1
+module sndfile.so
+snd_path {recordings}
 """
 
 
 class Baresip:
     """One softphone with a configuration of its own, told what to do over its control port."""
 
-    def __init__(self, case: PBXTestCase, pbx: PBX, user: str, transport: str) -> None:
+    def __init__(
+        self, case: PBXTestCase, pbx: PBX, user: str, transport: str, hertz: int = 440
+    ) -> None:
         self.user = user
+        #: Where it keeps what it heard, as WAV files.
+        self.recordings = case.folder / f"{user}-heard"
+        self.recordings.mkdir()
         # SIP, SIP over TLS beside it, control, and from an even port on RTP.
         sip_port = free_block(4 + RTP_PORTS)
         self._control = sip_port + 2
@@ -64,6 +72,8 @@ class Baresip:
             rtp_end=self.rtp + RTP_PORTS - 1,
             control_port=self._control,
             modules=modules(),
+            hertz=hertz,
+            recordings=self.recordings,
         )
         (folder / "config").write_text(config)
         (folder / "contacts").write_text("")
@@ -83,6 +93,24 @@ class Baresip:
             connection.sendall(f"{len(text)}:{text},".encode())
             connection.settimeout(5)
             connection.recv(4096)
+
+    def heard(self) -> bytes:
+        """The last second of what it heard in its newest call, 16 bits at 8 kHz."""
+        files = sorted(self.recordings.glob("*-dec.wav"), key=lambda path: path.stat().st_mtime)
+        return files[-1].read_bytes()[44:][-16000:] if files else b""
+
+    def hears_nothing(self, seconds: float = 10) -> None:
+        """Wait until a second passes in which no sound comes."""
+
+        def is_silent() -> bool:
+            before = self._received()
+            time.sleep(1)
+            return self._received() == before
+
+        until(is_silent, "no sound comes", seconds)
+
+    def _received(self) -> int:
+        return sum(path.stat().st_size for path in self.recordings.glob("*-dec.wav"))
 
     def ports(self) -> range:
         """Where its RTP may come from."""
