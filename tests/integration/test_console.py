@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests.integration.harness import PBX, PBXTestCase, free_port, program, until
+from tests.integration.browser import chromium
+from tests.integration.harness import PBX, PBXTestCase, free_port, until
 from tests.integration.phone import Dialog, Phone
 from tests.integration.web import port_of
 
 #: Where pictures go when somebody wants to look at them.
-PICTURES = os.environ.get("PICTURES", "")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+PICTURES = os.environ.get("SCREENSHOTS", "")
 USERS = ("alice", "bob", "carol", "dave", "erin", "frank")
 
 
@@ -24,18 +24,12 @@ class ConsoleTests(PBXTestCase):
         super().setUp()
         plugins = {"enabled": ["nat_ping", "drouting", "dispatcher"]}
         self.server: PBX = self.pbx({"plugins": plugins}, users=USERS)
-        started = sync_playwright().start()
-        self.addCleanup(started.stop)
-        chromium = started.chromium
-        self.browser: Browser = chromium.launch(
-            executable_path=program("chromium"), args=list(FLAGS)
-        )
-        self.addCleanup(self.browser.close)
         self.faults: list[str] = []
 
     def page(self, path: str = "/console", **options: Any) -> Page:
         """A page that reports what goes wrong in it."""
-        context = self.browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+        context = chromium().new_context(viewport={"width": 1280, "height": 900}, **options)
+        self.addCleanup(context.close)
         page = context.new_page()
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", lambda message: self._said(message.type, message.text))
