@@ -63,6 +63,7 @@ class Dialplan:
         self._database = database
         self._clock = clock
         self._plans: dict[int, Plan] = {}
+        self._rows: Sequence[tuple[object, ...]] = ()
         self.rules = self.translated = self.unmatched = 0
         events.subscribe(TableChanged, self._table_changed)
 
@@ -103,6 +104,7 @@ class Dialplan:
         """Read the table again; on any error the old rules stay."""
         rows = await self._database.query(f"SELECT {COLUMNS} FROM {TABLE} ORDER BY pr, id")
         self._plans, self.rules = make_plans(rows, self._longest)
+        self._rows = rows
 
     def _table_changed(self, event: TableChanged) -> None:
         if event.table == TABLE:
@@ -121,6 +123,7 @@ class Dialplan:
                 (("dpid", "input"), ("dpid", "input", "partition")),
                 self.dp_translate,
             ),
+            ("dp_rules", ((), ("dpid",)), self.dp_rules),
             ("dp_show_partition", ((), ("partition",)), self.dp_show_partition),
         )
 
@@ -147,6 +150,12 @@ class Dialplan:
         if found is None:
             raise CommandFailed(404, "No translation")
         return {"Output": found[0], "ATTRIBUTES": found[1]}
+
+    def dp_rules(self, dpid: object = None) -> dict[str, object]:
+        """The rows of the dial plan, or of one, as they were read; bad ones are in the log."""
+        names = [name.strip() for name in COLUMNS.split(",")]
+        rows = [dict(zip(names, row, strict=True)) for row in self._rows]
+        return {"Rules": [row for row in rows if dpid is None or str(row["dpid"]) == str(dpid)]}
 
     def dp_show_partition(self, partition: object = None) -> dict[str, object]:
         """Where the rules come from; there is one partition."""

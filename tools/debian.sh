@@ -19,6 +19,7 @@ test:svwar:sipvicious
 test:promtool:prometheus
 test:fail2ban-regex:fail2ban
 test:sipp:sip-tester
+test:zsh:zsh
 test:baresip:baresip-core
 test:tshark:tshark
 test:redis-server:redis-server

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+#: What a PBX without the part answers.
+METHOD_NOT_FOUND = -32601
+
 
 class NotRunning(Exception):
     """Nobody answers at the socket."""
@@ -46,6 +49,10 @@ def call(
         raise NotRunning(f"no answer at {name} within {timeout:g} seconds") from None
     except PermissionError:
         raise NotRunning(f"no permission for {name}: be the user that runs the PBX") from None
+    except FileNotFoundError:
+        raise NotRunning(
+            f"the PBX is not running: no answer at {name}; -c FILE names another PBX"
+        ) from None
     except OSError:
         raise NotRunning(f"the PBX is not running: no answer at {name}") from None
     try:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pbx import __version__
 from pbx.config import ConfigError, base_folder, located, read
-from pbx.ctl import bans, client, importer, show, trace, users
+from pbx.ctl import bans, client, completion, importer, routes, show, trace, users, watch
 from pbx.ctl.output import as_json, table
 from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase
@@ -60,16 +60,24 @@ def parser() -> argparse.ArgumentParser:
         ("subscriptions", "who watches whom: presence, busy lamps, message waiting"),
         ("presentities", "what is published of whom"),
         ("bans", "addresses that are kept out, and why"),
+        ("gateways", "gateways and their states; where a number would go"),
+        ("dispatcher", "destinations of the dispatcher and their states"),
+        ("dialplan", "rules of the dial plan; what becomes of a number"),
         ("reload", "read the policy and the tables kept in memory again"),
         ("stop", "stop the PBX"),
     ):
-        _json_too(commands.add_parser(name, help=text, description=text))
+        view = _json_too(commands.add_parser(name, help=text, description=text))
+        routes.add_options(name, view)
+        if name not in ("reload", "stop"):
+            watch.add_option(view)
     for name, text in (("ban", "keep an address out"), ("unban", "let an address in again")):
         bans.add_arguments(name, _json_too(commands.add_parser(name, help=text, description=text)))
     text = "follow calls as ladders, or look at those of late"
     trace.add_options(_json_too(commands.add_parser("trace", help=text, description=text)))
     text = "read an OpenSIPS configuration, write ours, and say what differs"
     importer.add_options(_json_too(commands.add_parser("import", help=text, description=text)))
+    text = 'completion for a shell: eval "$(pbxctl completion bash)"'
+    completion.add_options(commands.add_parser("completion", help=text, description=text))
     mi = _json_too(commands.add_parser("mi", help="any command of the management interface"))
     mi.add_argument("method", metavar="METHOD", help='"which" lists them')
     mi.add_argument("params", nargs="*", metavar="VALUE|NAME=VALUE")
@@ -113,6 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "import":
             print(importer.import_file(options))
             return 0
+        if options.command == "completion":
+            print(completion.script(options.shell, parser()))
+            return 0
         setup = Setup(options.config)
         if options.command == "user":
             text = user_command(options, setup)
@@ -126,9 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = client.call(setup.socket, options.method, parameters(options.params))
             text = as_json(found) if options.json else show.anything(found)
         else:
-            method, view = show.VIEWS[options.command]
-            found = client.call(setup.socket, method)
-            text = as_json(found) if options.json else view(found)
+            return view(options, setup)
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:
@@ -147,6 +156,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pbxctl: {error}", file=sys.stderr)
         return 1
     print(text)
+    return 0
+
+
+def view(options: argparse.Namespace, setup: Setup) -> int:
+    """``pbxctl calls`` and the like, once or again and again."""
+    show_: Callable[[Any], str] = routes.shown
+    params: Mapping[str, object] = {}
+    if options.command in ("gateways", "dispatcher", "dialplan"):
+        method, params = routes.request(options)
+    else:
+        method, show_ = show.VIEWS[options.command]
+
+    def ask() -> Any:
+        return client.call(setup.socket, method, params)
+
+    try:
+        if getattr(options, "watch", None):
+            watch.watch(f"pbxctl {options.command}", options.watch, ask, show_, options.json)
+        else:
+            found = ask()
+            print(as_json(found) if options.json else show_(found))
+    except client.Refused as error:
+        if error.code != client.METHOD_NOT_FOUND:
+            raise
+        raise client.Refused(
+            error.code, f"this PBX does without: no command {method}; see [plugins] enabled"
+        ) from None
     return 0
 
 

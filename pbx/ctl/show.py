@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,7 +48,11 @@ def registrations(found: Mapping[str, Any]) -> str:
         for contact in record.get("Contacts", ())
     ]
     titles = ("USER", "CONTACT", "EXPIRES", "RECEIVED FROM", "USER AGENT")
-    return table(titles, rows, "nobody is registered")
+    return table(titles, rows, "nobody is registered") + (
+        f"\n{_counted(len({row[0] for row in rows}), 'user')}, {_counted(len(rows), 'contact')}"
+        if rows
+        else ""
+    )
 
 
 def _left(expires: object) -> str:
@@ -58,16 +63,34 @@ def calls(found: Mapping[str, Any]) -> str:
     """``pbxctl calls``: a line per call."""
     rows = [
         (
-            call.get("from_uri"),
-            call.get("to_uri"),
+            _bare(call.get("from_uri")),
+            _bare(call.get("to_uri")),
             CALL_STATES.get(call.get("state", 0), "?"),
-            call.get("datestart", ""),
+            _talking(call),
             call.get("ID"),
+            call.get("callid"),
         )
         for call in found["Dialogs"]
         if call.get("state") != 5
     ]
-    return table(("FROM", "TO", "STATE", "SINCE", "ID"), rows, "no calls")
+    titles = ("FROM", "TO", "STATE", "FOR", "ID", "CALL-ID")
+    return table(titles, rows, "no calls") + (f"\n{_counted(len(rows), 'call')}" if rows else "")
+
+
+def _bare(uri: object) -> str:
+    """``user@domain`` of a SIP URI."""
+    text = str(uri or "")
+    return text.removeprefix("sip:").removeprefix("sips:")
+
+
+def _talking(call: Mapping[str, Any]) -> str:
+    """How long, by the clock of this machine; the PBX is on it."""
+    start = call.get("timestart") or 0
+    return duration(time.time() - start) if start else ""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def balancer(found: Mapping[str, Any]) -> str:
@@ -77,14 +100,20 @@ def balancer(found: Mapping[str, Any]) -> str:
             node["id"],
             node["group"],
             node["uri"],
-            node["enabled"],
+            "up" if node["enabled"] == "yes" else "DOWN",
             node["auto-reenable"],
             " ".join(f"{r['name']}={r['load']}/{r['max']}" for r in node["Resources"]),
         )
         for node in found["Destinations"]
     ]
-    titles = ("ID", "GROUP", "NODE", "ENABLED", "RE-ENABLED BY PROBES", "LOAD")
-    return table(titles, rows, "no nodes: calls go from phone to phone")
+    titles = ("ID", "GROUP", "NODE", "STATE", "PROBED", "LOAD")
+    lines = table(titles, rows, "no nodes: calls go from phone to phone").split("\n")
+    return "\n".join(
+        line.replace("  DOWN", f"  {coloured('DOWN', RED)}", 1)
+        if "  DOWN" in line
+        else line.replace("  up", f"  {coloured('up', GREEN)}", 1)
+        for line in lines
+    )
 
 
 def link(found: Mapping[str, Any]) -> str:

@@ -74,8 +74,9 @@ class ShowTests(SynchronousTestCase):
         """Calls that ended stay listed for a while; they are no calls in progress."""
         call = {"from_uri": "sip:a@x", "to_uri": "sip:b@x", "state": 4, "ID": "7.1"}
         text = show.calls({"Dialogs": [call, {**call, "state": 5}]})
-        self.assertEqual(len(text.splitlines()), 2)
+        self.assertEqual(len(text.splitlines()), 3)
         self.assertIn("in call", text)
+        self.assertTrue(text.endswith("\n1 call"))
 
     def test_balancer(self) -> None:
         node = {
