@@ -441,7 +441,10 @@ class Builder:
         registry.provide(IDocuments, self._documents)
         self._list_uris = ServiceURIs(self._documents, events)
         self._presence(domains, aliases, registrar)
-        self._add(TableWatcher(database, events, reactor, WATCHED))
+        watched: tuple[str, ...] = WATCHED
+        if tables.of(RegistrarSettings).db_mode == 3:
+            watched = (*WATCHED, "location")
+        self._add(TableWatcher(database, events, reactor, watched))
 
     def _presence(self, domains: IDomains, aliases: IAliases, registrar: IRegistrar) -> None:
         presence = self._tables.of(PresenceSettings)

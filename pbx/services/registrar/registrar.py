@@ -35,6 +35,7 @@ from pbx.services.registrar.gruu import PREFIX, TemporaryGRUUs, same_instance
 from pbx.services.registrar.location import Binding, Location, Record
 from pbx.services.registrar.lookup import accepting, make_targets, of_instance, target_of
 from pbx.services.registrar.registration import Reader, method_bit
+from pbx.services.registrar.reread import Reread
 from pbx.services.registrar.save import Saver
 from pbx.services.registrar.settings import RegistrarSettings
 from pbx.services.registrar.sharing import Sharing
@@ -90,6 +91,11 @@ class Registrar:
             self._sharing = Sharing(
                 cluster, database, lambda: self._rows, self.location, self, events, clock, timers
             )
+        self._reread: Reread | None = None
+        if settings.db_mode == 3:
+            self._reread = Reread(
+                database, lambda: self._rows, self.location, self, events, clock, timers
+            )
         self._reader = Reader(settings, domains)
         self._answers = Answers(settings, self.location, clock)
         self._answers.gruus = self.gruus
@@ -111,8 +117,9 @@ class Registrar:
     async def stop(self) -> None:
         """Write what is not written yet."""
         self._events.unsubscribe(FlowClosed, self._flow_closed)
-        if self._sharing is not None:
-            self._sharing.stop()
+        for part in (self._sharing, self._reread):
+            if part is not None:
+                part.stop()
         self.location.stop()
         if self._write_behind is not None:
             await self._write_behind.flush()
@@ -134,21 +141,15 @@ class Registrar:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            bad = self._restore(rows, now + self._settings.restart_grace)
+            self._restore(rows, now + self._settings.restart_grace)
         finally:
             if collecting:
                 gc.enable()
-        if bad:
-            self.log.warn("{count} rows of location make no sense and are left alone", count=bad)
 
-    def _restore(self, rows: Iterable[Sequence[object]], grace: int) -> int:
-        """Bindings of rows; how many rows were not understood."""
-        bad = 0
+    def _restore(self, rows: Iterable[Sequence[object]], grace: int) -> None:
         for row in rows:
-            try:
-                binding = self._rows.binding_of(row)
-            except ValueError:
-                bad += 1
+            binding = self._rows.read(row)
+            if binding is None:
                 continue
             if self._sharing is not None and self._sharing.knows(binding):
                 # News of it came before its row.
@@ -160,7 +161,6 @@ class Registrar:
             if binding.instance:
                 self.location.index(binding)
             self.location.add(binding)
-        return bad
 
     async def _load_secret(self) -> None:
         rows = await self._database.query("SELECT value FROM pbx_state WHERE name = ?", (_SECRET,))
@@ -372,6 +372,10 @@ class Registrar:
             self._write_behind.forget((binding.contact_id,))
         if self._events.wanted(Unregistered):
             self._events.publish(Unregistered(binding.aor, binding.contact, "replaced"))
+
+    def vanished(self, binding: Binding) -> None:
+        """Another program deleted its row."""
+        self.removed(binding, "admin")
 
     def dropped(self, binding: Binding) -> None:
         """Another node removed it, or has a newer one of the same phone."""

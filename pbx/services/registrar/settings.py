@@ -66,8 +66,9 @@ class RegistrarSettings:
     max_contact_len: int = 255
     """Longest Contact URI."""
     db_mode: Literal[0, 1, 2, 3] = 2
-    """When contacts go to the database: 0 never, 1 and 3 before the 200, 2 within the write-behind
-    interval."""
+    """When contacts go to the database: 0 never; 1 before the 200; 2 within ``[storage]
+    write_interval``; 3 before the 200, and what other programs change in ``location`` counts within
+    5 seconds. Modes 1 and 3 make phones wait for the database (docs/storage.md)."""
     contact_cache: bool = False
     """Put the first contact of every user into the cache, under ``<From host>:<user>``."""
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from twisted.logger import Logger
+
 from pbx.interfaces import ICluster
 from pbx.services.registrar.location import Binding
 from pbx.services.registrar.lookup import connectable
@@ -41,6 +43,8 @@ LOCATION_COLUMNS: Final = (
     "pbx_node",
 )
 SELECT: Final = f"SELECT {', '.join(LOCATION_COLUMNS)} FROM location"
+#: Rows at fault that are named in the log.
+MAX_FAULTS: Final = 100
 _REG_ID: Final = "reg-id"
 
 
@@ -49,6 +53,8 @@ class Rows:
 
     ``default_domain`` is for rows without domain, which were written under ``use_domain = false``.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -62,6 +68,7 @@ class Rows:
         self._default_domain = default_domain
         self._cluster = cluster
         self._own_name = None if cluster is None else cluster.name
+        self._faults = 0
         self._sockets: dict[str, Address | None] = {}
         self._second = -1
         self._second_text = ""
@@ -101,58 +108,57 @@ class Rows:
             self._second_text = datetime.fromtimestamp(second).isoformat(" ")
         return self._second_text
 
+    def read(self, row: Sequence[object]) -> Binding | None:
+        """The binding of a row; None, and a line in the log, for one that makes no sense."""
+        try:
+            binding = self.binding_of(row)
+            try:
+                URI.parse(binding.contact)
+            except MalformedURI as error:
+                raise ValueError(f"contact: {error.reason or 'no URI'}") from None
+            return binding
+        except ValueError as error:
+            if self._faults < MAX_FAULTS:
+                self._faults += 1
+                self.log.warn("location row {id} is left alone: {error!s}", id=row[0], error=error)
+            return None
+
     def binding_of(self, row: Sequence[object]) -> Binding:
-        """The binding of a row. Raises ValueError for one that makes no sense."""
-        (
-            contact_id,
-            user,
-            host,
-            contact,
-            received,
-            path,
-            expires,
-            q,
-            call_id,
-            cseq,
-            last_modified,
-            flags,
-            cflags,
-            user_agent,
-            socket,
-            methods,
-            instance,
-            kv_store,
-            attr,
-            node,
-        ) = row
+        """The binding of a row. Raises ValueError that names the column at fault."""
+        value = dict(zip(LOCATION_COLUMNS, row, strict=True))
+        contact, user = value["contact"], value["username"]
         if not contact or not user:
-            raise ValueError("a contact without URI or user")
+            raise ValueError(f"{'username' if contact else 'contact'}: empty")
         aor = str(user)
         if self._use_domain and "@" not in aor:
-            aor = f"{aor}@{str(host or self._default_domain).lower()}"
+            aor = f"{aor}@{str(value['domain'] or self._default_domain).lower()}"
         binding = Binding(
-            aor if self._case_sensitive else aor.lower(), str(contact), _whole(contact_id)
+            aor if self._case_sensitive else aor.lower(),
+            str(contact),
+            _whole("contact_id", value["contact_id"]),
         )
-        binding.received = str(received or "")
-        if path:
-            binding.path = tuple(split_outside(str(path), ","))
-        binding.expires = _whole(expires)
-        binding.q = -1.0 if q is None else float(str(q))
-        binding.call_id = str(call_id or "")
-        binding.cseq = _whole(cseq)
-        binding.last_modified = _epoch(last_modified)
-        binding.flags = _whole(flags)
-        binding.cflags = sys.intern(str(cflags or ""))
-        agent = str(user_agent or "")
+        binding.received = str(value["received"] or "")
+        if value["path"]:
+            binding.path = tuple(split_outside(str(value["path"]), ","))
+        binding.expires = _whole("expires", value["expires"])
+        binding.q = _number("q", value["q"])
+        binding.call_id = str(value["callid"] or "")
+        binding.cseq = _whole("cseq", value["cseq"])
+        binding.last_modified = _epoch(value["last_modified"])
+        binding.flags = _whole("flags", value["flags"])
+        binding.cflags = sys.intern(str(value["cflags"] or ""))
+        agent = str(value["user_agent"] or "")
         binding.user_agent = "" if agent == "n/a" else sys.intern(agent)
+        socket, methods = value["socket"], value["methods"]
         binding.socket = self._socket(str(socket)) if socket else None
-        binding.methods = None if methods is None else _whole(methods)
-        binding.instance = str(instance or "")
-        binding.attr = str(attr or "")
+        binding.methods = None if methods is None else _whole("methods", methods)
+        binding.instance = str(value["sip_instance"] or "")
+        binding.attr = str(value["attr"] or "")
+        node = value["pbx_node"]
         if node and self._cluster is not None and node != self._own_name:
             binding.node = self._cluster.node(str(node))
-        if kv_store:
-            binding.kv_store = str(kv_store)
+        if value["kv_store"]:
+            binding.kv_store = str(value["kv_store"])
             binding.reg_id = reg_id_of(binding.kv_store)
         binding.flow_required = needs_flow(binding)
         return binding
@@ -215,8 +221,18 @@ def _object(text: str) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) else int(str(value or 0))
+def _whole(column: str, value: object) -> int:
+    try:
+        return value if isinstance(value, int) else int(str(value or 0))
+    except ValueError:
+        raise ValueError(f"{column}: {str(value)[:60]!r} is no whole number") from None
+
+
+def _number(column: str, value: object) -> float:
+    try:
+        return -1.0 if value is None else float(str(value))
+    except ValueError:
+        raise ValueError(f"{column}: {str(value)[:60]!r} is no number") from None
 
 
 def _epoch(value: object) -> int:
