@@ -110,7 +110,9 @@ class CompiledTests(SynchronousTestCase):
     def setUp(self) -> None:
         import os
 
-        self.patch(os, "environ", {**os.environ, "CC": "no-such-compiler"})
+        # On a build server a skip would count as a failure.
+        kept = {name: value for name, value in os.environ.items() if name != "CI"}
+        self.patch(os, "environ", {**kept, "CC": "no-such-compiler"})
 
     def test_checkout_holds_no_extension(self) -> None:
         """One would hide later edits of its module."""
