@@ -503,7 +503,8 @@ class Builder:
 
     def _management(self) -> None:
         http = self._tables.of(HTTPSettings)
-        self._site = Site(http, self._reactor, self._http_tls, self._guard.banned)
+        proxies = self._tables.of(WebSocketSettings).trusted_proxies
+        self._site = Site(http, self._reactor, self._http_tls, self._guard.banned, proxies)
 
         def health() -> Health:
             return overall(self._parts)

@@ -30,3 +30,17 @@ def is_admitted(request: Request, allowed: Sequence[Network]) -> bool:
     if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
         peer = peer.ipv4_mapped
     return peer.is_loopback or any(peer in network for network in allowed)
+
+
+def source_of(host: str) -> str:
+    """What counts as one source: an IPv4 address, the /64 of an IPv6 address."""
+    try:
+        found = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        network = int(found) >> 64 << 64
+        return f"{IPv6Address(network)}/64"
+    return str(found)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv6Address, ip_address
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from pbx.http.access import source_of
 from pbx.http.settings import WebSettings
 from pbx.interfaces import ICommands, IGuard
 
@@ -101,17 +101,3 @@ class Attempts:
         """Forget the failures of a source."""
         self._failures.pop(source_of(str(source).partition("/")[0]), None)
         return "OK"
-
-
-def source_of(host: str) -> str:
-    """What counts as one source: an IPv4 address, the /64 of an IPv6 address."""
-    try:
-        found = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        network = int(found) >> 64 << 64
-        return f"{IPv6Address(network)}/64"
-    return str(found)

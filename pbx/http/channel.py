@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, resource, server
+
+from pbx.http.access import source_of
 
 #: What every answer carries. Pages add their own policy on top.
 HEADERS = (
@@ -150,6 +152,7 @@ class LimitedSite(server.Site):
         max_connections: int,
         max_connections_per_source: int,
         banned: Callable[[str], float],
+        proxies: Collection[str],
     ) -> None:
         super().__init__(root, timeout=idle_timeout, reactor=clock, parsePOSTFormSubmission=False)
         self.clock = clock
@@ -158,6 +161,7 @@ class LimitedSite(server.Site):
         self._max_connections = max_connections
         self._max_per_source = max_connections_per_source
         self._banned = banned
+        self._proxies = proxies
         self._sources: Counter[str] = Counter()
         self.connections = 0
         self.refused = self.too_slow = 0
@@ -166,9 +170,11 @@ class LimitedSite(server.Site):
         """None, which closes the connection at once, when there are too many already, or the peer
         is banned.
         """
-        source = str(getattr(addr, "host", ""))
+        host = str(getattr(addr, "host", ""))
+        source = source_of(host)
         full = self.connections >= self._max_connections
-        if full or self._sources[source] >= self._max_per_source or self._banned(source):
+        greedy = self._sources[source] >= self._max_per_source and host not in self._proxies
+        if full or greedy or self._banned(host):
             self.refused += 1
             return None
         channel = super().buildProtocol(addr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -42,7 +42,8 @@ class HTTPSettings:
     max_connections: int = 4096
     """Open HTTP connections in all. Those that became a WebSocket count as ``[transport]`` says."""
     max_connections_per_source: int = 256
-    """Open HTTP connections from one address."""
+    """Open HTTP connections from one address (IPv6: one /64); proxies that are trusted may open
+    more."""
     metrics_allow: tuple[str, ...] = ()
     """Networks from which /metrics may be read besides this host, as in ["192.0.2.0/24"]."""
 
@@ -90,7 +91,7 @@ class Site:
     """Listens when started; `put` resources on it before or after.
 
     ``tls`` is asked at start for what a tls: listener needs; None means there is no certificate.
-    ``banned`` tells for how long peers are kept out.
+    ``banned`` tells for how long peers are kept out; connections of ``proxies`` are those of many.
     """
 
     log = Logger()
@@ -101,6 +102,7 @@ class Site:
         reactor: Reactor,
         tls: Callable[[], IOpenSSLContextFactory | None] = lambda: None,
         banned: Callable[[str], float] = lambda host: 0.0,
+        proxies: Collection[str] = (),
     ) -> None:
         try:
             self._listen = [parse_listener(text) for text in settings.listen]
@@ -118,6 +120,7 @@ class Site:
             max_connections=settings.max_connections,
             max_connections_per_source=settings.max_connections_per_source,
             banned=banned,
+            proxies=proxies,
         )
         self._ports: list[tuple[Address, IListeningPort]] = []
 
@@ -136,8 +139,8 @@ class Site:
         ]
 
     def url(self) -> str:
-        """Where a browser on this host finds the site, https first; "" when nowhere."""
-        found = sorted(self.listeners(), key=lambda at: at.transport != "TLS")
+        """Where a browser on this host finds the site, without TLS if it can; "" when nowhere."""
+        found = sorted(self.listeners(), key=lambda at: at.transport)
         if not found:
             return ""
         scheme = "https" if found[0].transport == "TLS" else "http"

@@ -7,7 +7,10 @@ import hashlib
 import hmac
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail
+
 from pbx.config import ConfigError
+from pbx.errors import DatabaseError, Kind
 from tests.http.web_case import NOW, WebTestCase
 
 
@@ -168,6 +171,25 @@ class HistoryTests(WebTestCase):
         self.assertEqual(
             [(found["id"], found["direction"]) for found in self.history()], [("s", "out")]
         )
+
+
+class DatabaseTests(WebTestCase):
+    def test_database_that_does_not_answer(self) -> None:
+        """Names go on from memory, the history says so, and so do links."""
+        cookie = self.cookie()
+
+        def query(sql: str, params: object = ()) -> Deferred[Any]:
+            return fail(DatabaseError(Kind.UNAVAILABLE, "gone"))
+
+        self.patch(self.database, "query", query)
+        for path, status in (("history", 503), ("directory", 200), ("me", 200)):
+            answer = self.ask("GET", f"/api/{path}", cookie)
+            self.assertEqual(answer.status, status, path)
+        answer = self.ask("GET", "/api/history", cookie)
+        self.assertEqual(answer.json()["error"], "unavailable")
+        self.assertIn("retry-after", answer.headers)
+        self.assertEqual(self.log_in("1002").status, 200)
+        self.assertEqual(self.post("/api/login", {"token": "x"}).status, 503)
 
 
 class IceTests(WebTestCase):

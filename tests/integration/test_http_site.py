@@ -178,6 +178,28 @@ class LimitTests(SiteTestCase):
         self.assertEqual(self.site.statistics()["http:refused_connections"], 1)
 
     @inlineCallbacks
+    def test_proxy_may_open_more(self) -> Any:
+        """Its connections are those of many clients."""
+        settings = HTTPSettings(listen=("tcp:127.0.0.1:0",), max_connections_per_source=3)
+        other = Site(settings, reactor, proxies=("127.0.0.1",))  # type: ignore[arg-type]
+        yield Deferred.fromCoroutine(other.start())
+        self.addCleanup(lambda: Deferred.fromCoroutine(other.stop()))
+        port = other.listeners()[0].port
+
+        def fill() -> list[bytes]:
+            kept = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(6)]
+            found = []
+            for connection in kept:
+                connection.sendall(b"GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                found.append(connection.recv(12))
+            for connection in kept:
+                connection.close()
+            return found
+
+        found = yield deferToThread(fill)
+        self.assertEqual(found, [b"HTTP/1.1 404"] * 6)
+
+    @inlineCallbacks
     def test_every_answer_is_typed(self) -> Any:
         """Browsers must not guess what a text is."""
         answer = yield self.talk(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -222,6 +222,22 @@ class ColleagueTests(WebSIPTestCase):
         self.assertEqual(read.from_.uri.user, "alice")
 
 
+class LimitTests(WebSIPTestCase):
+    tables = {"transport": {"max_connections_per_source": 3}}
+
+    def test_too_many_pages(self) -> None:
+        """Those beyond the limit of SIP connections are refused; one that closes makes room."""
+        pages = [self.page() for _ in range(3)]
+        with self.assertRaises(ConnectionRefusedError) as caught:
+            self.page()
+        self.assertIn("503", str(caught.exception))
+        pages.pop().close()
+        until(lambda: self.server.statistic("net:ws_connections") == 2, "one is gone")
+        self.page().close()
+        for page in pages:
+            page.close()
+
+
 class AllowedOriginTests(WebSIPTestCase):
     tables = {"websocket": {"allowed_origins": ["https://pages.test"]}}
 
