@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.integration.phone import Dialog, Phone
 from tests.integration.sound import share, tone
 from tests.media.browser import Browser, packet
 
@@ -278,3 +279,23 @@ def hears(peer: Peer, hertz: int, frames: int = 25) -> bool:
     """Whether the last half second that a peer got is this tone."""
     found = [one for one in peer.heard() if len(one) == 172][-frames:]
     return len(found) >= frames and share(b"".join(one[12:] for one in found), hertz) > 0.8
+
+
+def connect(lab: Lab, alice: Phone, bob: Phone, browser: RTPBrowser, desk: RTPPhone) -> Dialog:
+    """alice, with a browser, calls bob; her side of the call."""
+    lab.add(browser)
+    lab.add(desk)
+    invite = alice.invite("bob", body=browser.peer.offer().decode())
+    arrived = bob.request("INVITE")
+    bob.answer(arrived, desk.description())
+    answered = alice.response(200)
+    dialog = alice.called(invite, answered)
+    bob.request("ACK")
+
+    def begin() -> None:
+        desk.accept(arrived.body)
+        browser.peer.accept(answered.body)
+        browser.ready = True
+
+    lab.do(begin)
+    return dialog
