@@ -18,7 +18,10 @@ from pbx.ctl.importer.rules import RULES
 EXAMPLES = Path(__file__).parents[1] / "importer"
 CLUSTER = Path(__file__).parents[2] / "etc" / "freeswitch-cluster.toml"
 #: What the hand-written file has besides: values that are defaults, or that no old line says.
-BY_HAND = {("sip", "listen"), ("management", "socket"), ("management", "mode"), ("mi_http", "root")}
+BY_HAND = {
+    *(("sip", "listen"), ("management", "socket"), ("management", "mode"), ("mi_http", "root")),
+    *(("media", "engine"), ("media", "relay_phones")),
+}
 
 
 def draft_of(name: str) -> Draft:
