@@ -42,7 +42,7 @@ SUMMARY = re.compile(r"^(?:PASSED|FAILED) ?(?:\((.*)\))?$", re.MULTILINE)
 RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
 SKIP = re.compile(r"^\[SKIPPED\]\n(.*?)(?=^=====|^-----)", re.MULTILINE | re.DOTALL)
 #: A skip that a build server may have: the kernel lacks it, no package brings it.
-TOLERATED = re.compile(r"IPv6")
+TOLERATED = re.compile(r"IPv6|no network namespaces")
 
 
 @dataclass(frozen=True)

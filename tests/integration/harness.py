@@ -148,6 +148,8 @@ class PBX:
     def __init__(self, folder: Path, tables: dict[str, dict[str, Any]] | None = None) -> None:
         self.folder = folder
         self.host = "127.0.0.1"
+        #: Words in front of the command.
+        self.prefix: Sequence[str] = ()
         self.socket = folder / "pbx.sock"
         self.tables: dict[str, dict[str, Any]] = {
             "sip": {
@@ -178,7 +180,8 @@ class PBX:
 
     def start(self) -> PBX:
         """Until it answers; ``ports`` says where ("udp", "tcp", ...)."""
-        arguments = [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "pbx"]
+        twistd = str(Path(sys.executable).parent / "twistd")
+        arguments = [*self.prefix, twistd, "-n", "--pidfile=", "pbx"]
         self.process = Process([*arguments, "-c", str(self.config)], self.folder, "pbx")
         until(self.is_ready, f"the PBX starts\n{self.process.text()}", 30)
         return self

@@ -39,8 +39,9 @@ class Datagrams:
     transport = "UDP"
     host = "127.0.0.1"
 
-    def __init__(self, host: str, port: int, local_port: int = 0) -> None:
+    def __init__(self, host: str, port: int, local_port: int = 0, own: str = "") -> None:
         self.peer = (host, port)
+        self.host = own or self.host
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((self.host, local_port))
         self.place = f"{self.host}:{self._socket.getsockname()[1]}"
@@ -72,7 +73,8 @@ class Stream:
         self._socket = socket.create_connection((host, port), timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._parser = StreamParser()
-        self.place = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        host, port = self._socket.getsockname()
+        self.place = f"{host}:{port}"
 
     def send(self, data: bytes) -> None:
         """One message."""

@@ -8,6 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pbx.config import ConfigError, settings
+from pbx.events import MediaEnded
+from pbx.legs import MediaStatistics, StreamStatistics
 from pbx.services.accounting import AccountingSettings
 from pbx.services.accounting.columns import user_of
 from pbx.services.dialogs import Call, DialogSettings
@@ -224,6 +226,26 @@ class SingleLegTests(CdrCase):
             self.dialogs.end(self.talk().did, by)
             self.check(disposition="answered", ended_by=by)
 
+    def test_how_it_was_heard(self) -> None:
+        """Told after the end of the call; zeros for one whose media did not pass here."""
+        sql = "SELECT packets, loss, jitter, mos FROM cdr"
+        call = self.talk()
+        self.within(call, "BYE", cseq=3)
+        self.assertEqual(self.rows(sql), [(0, 0, 0, 0)])
+        good = StreamStatistics(packets=1500, jitter=0.0041)
+        bad = StreamStatistics(packets=1350, lost=150, jitter=0.0253)
+        self.events.publish(MediaEnded(call.did, MediaStatistics(good, bad)))
+        [(packets, loss, jitter, mos)] = self.rows(sql)
+        self.assertEqual((packets, loss, jitter), (2850, 0.05, 25.3))
+        self.assertTrue(3.0 < mos < 3.7, mos)
+        self.check(disposition="answered", ended_by="caller")
+
+    def test_heard_of_an_unknown_call(self) -> None:
+        """One that nobody accounts for makes no row."""
+        heard = StreamStatistics(packets=1)
+        self.events.publish(MediaEnded("nobody", MediaStatistics(heard, heard)))
+        self.assertEqual(self.cdr(), [])
+
     def test_an_answer_after_the_failure_replaces_the_row(self) -> None:
         """One row for each call, whatever happens."""
         call = self.begin()
@@ -295,6 +317,22 @@ class TwoLegTests(CdrCase):
             self.rows("SELECT start_time, answer_time FROM cdr"), [(date(START), date(START + 7))]
         )
         self.assertEqual(self.rows("SELECT callee_address FROM cdr"), [(str(CALLEE),)])
+
+    def test_how_both_legs_were_heard(self) -> None:
+        """Packets of both, the worse of each figure."""
+        first, second = self.both()
+        self.ok(second)
+        self.bye(first, "caller")
+        self.bye(second, "caller")
+        one = StreamStatistics(packets=1000, jitter=0.002)
+        two = StreamStatistics(packets=900, lost=100, jitter=0.001)
+        self.events.publish(MediaEnded(first.did, MediaStatistics(one, one)))
+        [(mos,)] = self.rows("SELECT mos FROM cdr")
+        self.assertTrue(mos > 4.3, mos)
+        self.events.publish(MediaEnded(second.did, MediaStatistics(two, two)))
+        [(packets, loss, jitter, mos)] = self.rows("SELECT packets, loss, jitter, mos FROM cdr")
+        self.assertEqual((packets, loss, jitter), (3800, 0.1, 2.0))
+        self.assertTrue(mos < 3.5, mos)
 
     def test_the_callee_hangs_up(self) -> None:
         first, second = self.both()

@@ -51,6 +51,19 @@ class DatabaseRules:
         case.assertEqual(list(await self.database.start()), [])
         case.assertEqual(await self.database.query("SELECT domain FROM domain"), [("pbx.example",)])
 
+    async def rule_older_view(self, case: SynchronousTestCase) -> None:
+        """A database of before calls were heard: columns are added, and the view is made anew."""
+        for sql in (
+            "DROP VIEW cdr",
+            "ALTER TABLE pbx_cdr DROP COLUMN mos",
+            "CREATE VIEW cdr AS SELECT caller AS caller FROM pbx_cdr",
+            "DELETE FROM pbx_schema WHERE number = 9",
+        ):
+            await self.database.execute(sql)
+        for _ in range(2):
+            await self.database.start()
+            case.assertEqual(await self.database.query("SELECT caller, mos FROM cdr"), [])
+
     async def rule_old_inserts(self, case: SynchronousTestCase) -> None:
         """The old system's statements run unchanged."""
         for sql in OLD_INSERTS:

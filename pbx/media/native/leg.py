@@ -20,6 +20,8 @@ class Leg(Protocol):
     kind: LegKind
     stream: Stream
     sink: Path | None
+    #: Payload numbers that were agreed on, in either side's numbers.
+    payloads: frozenset[int]
     heard: float
     connected: bool
     description: SessionDescription | None

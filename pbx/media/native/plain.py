@@ -24,36 +24,40 @@ class Source:
 
     An address is learnt once per session description, from the host that it names, or behind a
     NAT from the host that the signalling comes from. What comes from elsewhere is not let in, so
-    nobody can turn a stream to himself.
+    nobody can turn a stream to himself. The very address of the description always counts: it
+    takes the place of another port of its host.
     """
 
-    __slots__ = ("_allowance", "_host", "foreign", "proven", "remote")
+    __slots__ = ("_allowance", "_host", "_named", "foreign", "proven", "remote")
 
     def __init__(self) -> None:
         self.remote: Sockaddr | None = None
         self.proven = False
         self.foreign = 0
         self._host = ""
+        self._named: Sockaddr | None = None
         self._allowance = 0
 
     def expect(self, host: str, remote: Sockaddr | None, allowance: int) -> None:
         """Packets will come from this host; until then up to ``allowance`` go to ``remote``."""
         self._host = host
-        self.remote = remote
+        self.remote = self._named = remote
         self.proven = False
         self._allowance = allowance
 
-    def admits(self, source: Sockaddr) -> bool:
-        """Whether a packet from there belongs to us; the first one that does settles it."""
-        if self.proven:
-            if source == self.remote:
-                return True
-        elif source[0].partition("%")[0] == self._host:
-            self.remote = source
-            self.proven = True
+    def admits(self, source: Sockaddr, plausible: bool) -> bool:
+        """Whether a packet from there belongs to us; a ``plausible`` one may settle where it is."""
+        if self.proven and source == self.remote:
             return True
-        self.foreign += 1
-        return False
+        if not plausible or source[0].partition("%")[0] != self._host:
+            self.foreign += 1
+            return False
+        if self.proven and source[:2] != self._named:
+            self.foreign += 1
+            return False
+        self.remote = source
+        self.proven = True
+        return True
 
     def target(self) -> Sockaddr | None:
         """Where to send the next packet to, None for nowhere."""
@@ -83,6 +87,7 @@ class PlainLeg:
         self._on_connected = connected
         self.stream = Stream()
         self.sink: Path | None = None
+        self.payloads: frozenset[int] = frozenset()
         self.heard = now()
         self.connected = False
         self.description: SessionDescription | None = None
@@ -129,8 +134,8 @@ class PlainLeg:
     def _rtp_received(self, packet: bytes, source: Sockaddr) -> None:
         if packet[0] >> 6 != 2:
             return
-        rtp = self._rtp_source
-        if not rtp.admits(source):
+        payload = packet[1] & 127
+        if not self._rtp_source.admits(source, payload in self.payloads):
             return
         now = self.heard = self._now()
         if not self.connected:
@@ -147,7 +152,7 @@ class PlainLeg:
     def _rtcp_received(self, packet: bytes, source: Sockaddr) -> None:
         if packet[0] >> 6 != 2 or not 192 <= packet[1] <= 223:
             return
-        if not self._rtcp_source.admits(source):
+        if not self._rtcp_source.admits(source, packet[1] <= 204):
             return
         self.heard = self._now()
         sink = self.sink

@@ -124,19 +124,21 @@ class NativeSession:
         if not self._paths:
             self._paths[Side.CALLER] = Path(callee, self._pressed_by(Side.CALLER))
             self._paths[Side.CALLEE] = Path(caller, self._pressed_by(Side.CALLEE))
-        audio = audio_of(offer)
-        offered, answered = audio.codecs, audio_of(answer).codecs
+        audio, other = audio_of(offer), audio_of(answer)
+        offered, answered = audio.codecs, other.codecs
         down = up = None
         if offer.kind is not answer.kind:
-            payloads = Payloads(offered, answered)
-            down, up = payloads.to_answerer, payloads.to_offerer
+            numbers = Payloads(offered, answered)
+            down, up = numbers.to_answerer, numbers.to_offerer
         secret = offer.kind is LegKind.RTP and audio.secure
         events = {} if secret else _event_clocks([*offered, *answered])
         self._paths[offering].describe(down, events)
         self._paths[offering.other].describe(up, events)
         clocks = {codec.payload: codec.clock for codec in [*answered, *offered]}
+        payloads = frozenset(int(one) for one in (*audio.formats, *other.formats))
         for leg in (caller, callee):
             leg.stream.describe(clocks, frozenset(events))
+            leg.payloads = payloads
         self._activate(caller, callee)
 
     def _activate(self, caller: Leg, callee: Leg) -> None:

@@ -51,6 +51,7 @@ class WebRTCLeg:
         self._on_failed = failed
         self.stream = Stream()
         self.sink: Path | None = None
+        self.payloads: frozenset[int] = frozenset()
         self.heard = now()
         self.connected = False
         self.description: SessionDescription | None = None

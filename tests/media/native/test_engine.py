@@ -477,8 +477,8 @@ class RelayTests(EngineTestCase):
         """The ports of both sides, and the phone outside."""
         phone = Phone(self.network)
         seen = self.offer(phone_sdp(host="10.0.0.5", port=4000), self.inside, PHONE)
-        got = self.answer(phone_sdp(), PHONE, self.inside)
-        return media_port(got), media_port(seen), phone
+        self.got = self.answer(phone_sdp(), PHONE, self.inside)
+        return media_port(self.got), media_port(seen), phone
 
     def test_learns_where_the_nat_is(self) -> None:
         """Nothing goes to the private address; the first packet from the right host settles it."""
@@ -552,6 +552,25 @@ class RelayTests(EngineTestCase):
             phone.send(media_port(seen))
             self.assertEqual(self.network.lost, [], host)
             self.delete()
+
+    def test_the_named_address_wins(self) -> None:
+        """Who was quicker on another port of the phone's host loses the stream to the phone; what
+        nobody agreed on settles nothing.
+        """
+        _, towards_phone, phone = self.call()
+        quick = Phone(self.network, (PHONE_AT[0], 5555))
+        quick.send(towards_phone, 77)
+        self.assertFalse(self.user.told)
+        quick.send(towards_phone)
+        self.assertEqual(self.user.told, [("connected", Side.CALLEE)])
+        nat = Phone(self.network, ("203.0.113.4", 62000))
+        nat.send(media_port(self.got))
+        self.assertEqual((len(quick.rtp), len(phone.rtp)), (1, 0))
+        phone.send(towards_phone)
+        quick.send(towards_phone)
+        nat.send(media_port(self.got))
+        self.assertEqual((len(quick.rtp), len(phone.rtp)), (1, 1))
+        self.assertEqual(len(nat.rtp), 1)
 
     def test_everything_but_the_address_stays(self) -> None:
         """Codecs that the PBX has never heard of pass between phones."""
