@@ -9,8 +9,8 @@ from defusedxml.ElementTree import fromstring
 from pbx.sip.message import Request
 from tests.integration.cluster_case import ClusterCase, Node
 from tests.integration.harness import until
-from tests.integration.phone import Phone, exchange
-from tests.integration.watching import NS
+from tests.integration.phone import Datagrams, Phone, exchange
+from tests.integration.watching import NS, next_notify
 
 PIDF = (
     '<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:bob@pbx.test"><tuple id="a">'
@@ -27,9 +27,7 @@ class ClusterPresenceTests(ClusterCase):
         return self.notified(phone)
 
     def notified(self, phone: Phone) -> Request:
-        notify = phone.request("NOTIFY", 15)
-        phone.respond(notify, 200)
-        return notify
+        return next_notify(phone, 15)
 
     def publish(self, node: Node) -> None:
         """bob says that he is there."""
@@ -75,6 +73,9 @@ class ClusterPresenceTests(ClusterCase):
         query = "SELECT sharing_tag FROM active_watchers"
         until(lambda: a.sql(query) == [("b",)], "the row is written", 10)
         b.process.stop(signal.SIGKILL)  # type: ignore[union-attr]
+        # Her answers go to who asks from now on.
+        assert isinstance(carol.way, Datagrams)
+        carol.way.peer = (a.host, a.ports["udp"])
         until(lambda: a.mi("presence_subscriptions")["Subscriptions"], "taken over", 20)
         self.assertIn(b"closed", self.notified(carol).body)
         self.publish(a)

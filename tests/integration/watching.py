@@ -11,6 +11,24 @@ from tests.integration.phone import Dialog, Phone
 NS = "{urn:ietf:params:xml:ns:dialog-info}"
 
 
+def next_notify(phone: Phone, seconds: float) -> Request:
+    """The next NOTIFY, answered; one that came before is answered again (17.2.2)."""
+    while True:
+        notify = phone.request("NOTIFY", seconds)
+        phone.respond(notify, 200)
+        if not _is_repeated(phone, notify):
+            return notify
+
+
+def _is_repeated(phone: Phone, request: Request) -> bool:
+    for message in phone.seen:
+        if message is request:
+            return False
+        if isinstance(message, Request) and message.get("via") == request.get("via"):
+            return True
+    return False
+
+
 class WatchingTestCase(PBXTestCase):
     """Watchers and publishers."""
 
@@ -33,9 +51,8 @@ class WatchingTestCase(PBXTestCase):
         return dialog, self.notified(phone)
 
     def notified(self, phone: Phone, seconds: float = 5.0) -> Request:
-        notify = phone.request("NOTIFY", seconds)
-        phone.respond(notify, 200)
-        return notify
+        """The next NOTIFY, answered."""
+        return next_notify(phone, seconds)
 
     def lamp(self, phone: Phone) -> list[str | None]:
         """What the next NOTIFY says."""
