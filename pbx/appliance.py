@@ -56,6 +56,7 @@ from pbx.interfaces import (
     IWire,
 )
 from pbx.lifecycle import Lifecycle, greet, web_addresses
+from pbx.logs import LOG, LogSettings
 from pbx.management.commands import Commands, module_of
 from pbx.management.core import CoreCommands
 from pbx.management.events import EventInterface
@@ -64,6 +65,7 @@ from pbx.management.reports import StatusReports
 from pbx.management.requests import RequestCommands
 from pbx.management.trace import Tracer, TraceSettings, TraceStreams
 from pbx.management.unix import ManagementSettings, ManagementSocket
+from pbx.management.wire_log import WireLog
 from pbx.media.calls import CallMedia
 from pbx.media.open import EngineParts, open_engine
 from pbx.media.settings import MediaSettings
@@ -85,6 +87,7 @@ from pbx.services.accounting import (
 from pbx.services.aliases import Aliases
 from pbx.services.authenticator import Authenticator, AuthenticatorSettings, Subscribers
 from pbx.services.blacklists import Blacklists
+from pbx.services.call_log import CallLog
 from pbx.services.call_metrics import CallMetrics
 from pbx.services.cluster import Cluster, ClusterSettings
 from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
@@ -210,6 +213,7 @@ class Builder:
     def build(self) -> Appliance:
         """Everything, bottom up."""
         registry = self._registry
+        LOG.configure(self._tables.of(LogSettings))
         with registry.building():
             registry.provide(IEvents, self._events)
             registry.provide(ITimers, self._wheel)
@@ -413,6 +417,8 @@ class Builder:
         )
         registry.provide(IDialogs, self._add(self._dialogs))
         self._add(CallMetrics(events, reactor))
+        if tables.of(LogSettings).calls:
+            self._add(CallLog(events))
         registrar = Registrar(
             tables.of(RegistrarSettings),
             database,
@@ -594,6 +600,7 @@ class Builder:
         reactor = cast(IReactorCore, self._reactor)
         self._add(EventInterface(self._events, self._registrar, self._reactor))
         self._add(LogCommands())
+        self._add(WireLog(self._delivery, self._reactor))
         self._add(StatusReports(lambda: self._parts, module_of, self._events, self._reactor))
         self._add(RequestCommands(self._layer, self._user_agent, self._flows, self._dialogs))
         self._add(TraceStreams(self._delivery, self._reactor))

@@ -14,6 +14,7 @@ from pbx.config import ConfigError, settings, suggestion
 from pbx.http.settings import IceSettings, WebSettings
 from pbx.http.site import HTTPSettings
 from pbx.interfaces import IPBXPlugin
+from pbx.logs import LogSettings
 from pbx.management.trace import TraceSettings
 from pbx.management.unix import ManagementSettings
 from pbx.media.settings import MediaSettings
@@ -92,6 +93,7 @@ SETTINGS: dict[str, type] = {
     "web": WebSettings,
     "ice": IceSettings,
     "plugins": PluginsSettings,
+    "log": LogSettings,
     "management": ManagementSettings,
     "trace": TraceSettings,
     "proxy": ProxySettings,

@@ -16,7 +16,18 @@ from typing import Any, TypeVar, cast
 
 from pbx import __version__
 from pbx.config import ConfigError, base_folder, located, read
-from pbx.ctl import bans, client, completion, importer, routes, show, trace, users, watch
+from pbx.ctl import (
+    bans,
+    client,
+    completion,
+    importer,
+    log,
+    routes,
+    show,
+    trace,
+    users,
+    watch,
+)
 from pbx.ctl.output import as_json, table
 from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase
@@ -72,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
             watch.add_option(view)
     for name, text in (("ban", "keep an address out"), ("unban", "let an address in again")):
         bans.add_arguments(name, _json_too(commands.add_parser(name, help=text, description=text)))
+    text = "the level of the log, and whose messages are in it"
+    log.add_arguments(_json_too(commands.add_parser("log", help=text, description=text)))
     text = "follow calls as ladders, or look at those of late"
     trace.add_options(_json_too(commands.add_parser("trace", help=text, description=text)))
     text = "read an OpenSIPS configuration, write ours, and say what differs"
@@ -130,6 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "trace":
             trace.trace(options, setup.socket)
             return 0
+        elif options.command == "log":
+            found, words = log.change(setup.socket, options)
+            text = as_json(found) if options.json else words
         elif options.command in ("ban", "unban"):
             found, words = bans.ask(setup.socket, options)
             text = as_json(found) if options.json else words

@@ -15,12 +15,15 @@ CONSUMERS = ("stderror", "syslog")
 #: The module name that the routing policy logs under.
 POLICY = "routing_policy"
 
+#: Modules that may have a level of their own.
+MAX_MODULES = 100
+
 Recipes = Sequence[Sequence[str]]
 
 
 @implementer(ICommands)
 class LogCommands:
-    """``xlog_level``, ``log_level_filter`` and ``log_mute_state``."""
+    """``xlog_level``, ``log_level_filter``, ``log_mute_state`` and ``log_module``."""
 
     def __init__(self, log: LogFilter = LOG) -> None:
         self._log = log
@@ -35,7 +38,25 @@ class LogCommands:
                 self.log_level_filter,
             ),
             ("log_mute_state", (("consumer",), ("consumer", "mute_state")), self.log_mute_state),
+            ("log_module", ((), ("module",), ("module", "level")), self.log_module),
         )
+
+    def log_module(self, module: object = None, level: object = None) -> object:
+        """Modules with a level of their own; the level of one, with all below it, or a new one:
+        -3 to 4, or "default" for that of the whole log.
+        """
+        if module is None:
+            return {"Modules": dict(self._log.levels())}
+        name = str(module)
+        if not all(part.isidentifier() for part in name.split(".")) or len(name) > 128:
+            raise CommandFailed(400, "Bad module: a dotted name like pbx.transport")
+        if level == "default":
+            self._log.forget_level_of(name)
+        elif level is not None:
+            if len(self._log.levels()) >= MAX_MODULES:
+                raise CommandFailed(500, "Too many modules have a level of their own")
+            self._log.set_level_of(name, _level(level))
+        return {"module": name, "level": self._log.level_of(name)}
 
     def xlog_level(self, level: object = None) -> object:
         """The level of what the routing policy logs, or a new one: -3 to 4."""
