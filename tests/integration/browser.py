@@ -217,11 +217,29 @@ class WebPhone:
         except AssertionError:
             raise AssertionError(f"not {keys}: {self.page.evaluate('ear.keys')}") from None
 
+    def has_no_barriers(self) -> None:
+        """Nothing that axe-core finds: names, roles, contrast, order of headings."""
+        self.page.evaluate(axe())
+        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        barriers = [
+            f"{one['id']}: {node['html'][:200]}"
+            for one in found["violations"]
+            for node in one["nodes"]
+        ]
+        assert not barriers, "\n".join(barriers)
+
     def picture(self, name: str) -> Path:
         """A screenshot, kept when the environment says where (SCREENSHOTS)."""
         path = pictures() / f"{name}.png"
         self.page.screenshot(path=path, animations="disabled")
         return path
+
+
+@cache
+def axe() -> str:
+    """The checker of accessibility, which `make web` brings."""
+    path = STATIC.parent.parent.parent / "web" / "node_modules" / "axe-core" / "axe.min.js"
+    return path.read_text("utf-8")
 
 
 @cache

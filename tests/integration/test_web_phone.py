@@ -77,21 +77,6 @@ class LogInTests(WebCase):
         other.visit(fragment)
         other.says("This link was used already or has expired.")
 
-    def test_password_changed_meanwhile(self) -> None:
-        """The phone is refused at its next registration, and says why."""
-        pbx = house()
-        pbx.add_user("2009")
-        until(lambda: pbx.mi("auth_knows", "2009@pbx.test"), "the user is known", 6)
-        phone = self.signed_in(pbx, "2009")
-        pbx.sql("UPDATE subscriber SET password = 'other' WHERE username = '2009'")
-        phone.page.wait_for_timeout(3000)
-        phone.context.set_offline(True)
-        phone.page.evaluate("dispatchEvent(new Event('offline'))")
-        phone.says("offline")
-        phone.context.set_offline(False)
-        phone.page.reload()
-        phone.page.get_by_label("Extension").wait_for()
-
 
 class MicrophoneTests(WebCase):
     def test_no_microphone(self) -> None:
@@ -218,13 +203,29 @@ class LampTests(WebCase):
 
 
 class RestartTests(WebCase):
-    def test_server_restarted(self) -> None:
-        """Both phones come back by themselves, say so, and the call between them goes on."""
+    def restartable(self, *users: str) -> PBX:
+        """A PBX on ports that stay the same."""
         tables = {
             "sip": {"listen": [f"udp:127.0.0.1:{free_port()}"]},
             "http": {"listen": [f"tcp:127.0.0.1:{free_port()}"]},
         }
-        pbx = self.pbx(tables, users=(ANNA, TOM))
+        return self.pbx(tables, users=users)
+
+    def test_password_changed_meanwhile(self) -> None:
+        """The phone is refused when it registers again, and its user hears why."""
+        pbx = self.restartable(ANNA)
+        anna = self.signed_in(pbx, ANNA)
+        pbx.kill()
+        anna.says("The server is away.")
+        pbx.sql("UPDATE subscriber SET password = 'other' WHERE username = ?", ANNA)
+        pbx.start()
+        anna.says("The server does not accept this log-in any more")
+        anna.sign_in(ANNA, "other")
+        anna.is_ready()
+
+    def test_server_restarted(self) -> None:
+        """Both phones come back by themselves, say so, and the call between them goes on."""
+        pbx = self.restartable(ANNA, TOM)
         anna, tom = self.signed_in(pbx, ANNA, 440), self.signed_in(pbx, TOM, 1000)
         anna.dial(TOM)
         tom.answer()
@@ -294,10 +295,13 @@ class AppearanceTests(WebCase):
     """Makes the screenshots; that they are good, somebody has to look (SCREENSHOTS=folder)."""
 
     def test_pictures(self) -> None:
-        """Every view, wide and dark and on a small screen, where nothing sticks out."""
+        """Every view, wide and dark and on a small screen, where nothing sticks out; and nothing
+        that keeps people out who do not see or use a mouse.
+        """
         pbx = house()
         anna = self.opened(pbx, 440)
         shown = [anna.picture("login")]
+        anna.has_no_barriers()
         anna.sign_in(ANNA)
         anna.is_ready()
         tom = self.signed_in(pbx, TOM, 1000, color_scheme="dark")
@@ -306,16 +310,20 @@ class AppearanceTests(WebCase):
             phone.button("Not now").click()
         until(lambda: anna.lamp(TOM) == "Available" == anna.lamp(PRIYA), "the lamps", 30)
         shown.append(anna.picture("idle"))
+        anna.has_no_barriers()
         anna.dial("tom lindqvist")
         tom.button("Answer").wait_for()
         shown.append(tom.picture("ringing-dark"))
+        tom.has_no_barriers()
         shown.append(anna.picture("calling"))
         tom.answer()
         anna.hears(tom)
         anna.page.mouse.move(640, 640)
+        anna.page.wait_for_timeout(1500)
         shown += [anna.picture("call"), tom.picture("call-dark")]
         anna.button("Keypad").click()
         shown.append(anna.picture("call-keypad"))
+        anna.has_no_barriers()
         anna.button("Keypad").click()
         anna.button("Transfer").click()
         shown.append(anna.picture("transfer"))
@@ -338,6 +346,7 @@ class AppearanceTests(WebCase):
         anna.button(re.compile(TOM_NAME)).first.click()
         anna.is_idle()
         shown.append(anna.picture("messages"))
+        anna.has_no_barriers()
         for view in ("Recents", "Settings"):
             anna.tab(view)
             shown.append(anna.picture(view.lower()))
@@ -348,5 +357,6 @@ class AppearanceTests(WebCase):
             shown.append(small.picture(f"small-{view.lower()}"))
             wide = small.page.evaluate("document.documentElement.scrollWidth")
             self.assertLessEqual(wide, 360, view)
+            small.has_no_barriers()
         for path in shown:
             self.assertIn(size(path), ((1280, 800), (720, 1480)), path.name)

@@ -161,6 +161,7 @@ function TopBar() {
   return (
     <>
       <header class="top">
+        <h1 class="sr-only">Phone of {myName.value}</h1>
         <Avatar user={who?.user ?? ""} name={myName.value} size={34} />
         <span class="top-who">
           <b>{myName.value}</b>

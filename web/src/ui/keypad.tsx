@@ -21,7 +21,7 @@ export function Keypad({ onPress }: { onPress: (digit: string) => void }) {
         <button
           key={digit}
           type="button"
-          aria-label={SPOKEN[digit] ?? digit}
+          {...(SPOKEN[digit] === undefined ? {} : { "aria-label": SPOKEN[digit] })}
           onClick={() => onPress(digit)}
           onContextMenu={(event) => {
             // A long press, as on mobile phones.
@@ -31,7 +31,9 @@ export function Keypad({ onPress }: { onPress: (digit: string) => void }) {
           }}
         >
           <span class="digit">{digit}</span>
-          <span class="letters">{letters || "\u00a0"}</span>
+          <span class="letters" aria-hidden="true">
+            {letters || "\u00a0"}
+          </span>
         </button>
       ))}
     </div>

@@ -45,6 +45,11 @@ function Conversations() {
           onChoose={open}
         />
       </header>
+      {messages.conversations.value.length === 0 && (
+        <Empty icon="message" title="No messages yet">
+          Who is away gets yours when signing in.
+        </Empty>
+      )}
       <ul class="rows" aria-label="Conversations">
         {messages.conversations.value.map(({ peer, last, unread }) => (
           <li key={peer}>
