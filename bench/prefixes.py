@@ -38,22 +38,22 @@ def measure(rules: int = RULES, lookups: int = LOOKUPS) -> tuple[float, float, f
         for at, prefix in enumerate(prefixes(rules))
     ]
     groups: dict[int, Prefixes] = {}
-    began = time.perf_counter()
+    began = time.process_time()
     add_rules(groups, rows, True, "")
-    prepared = time.perf_counter() - began
+    prepared = time.process_time() - began
     numbers = [str(random.randrange(10**9, 10**14)) for _ in range(lookups)]
     table, now = groups[0], 1_790_000_000.0
-    began = time.perf_counter()
+    began = time.process_time()
     for number in numbers:
         table.find(number, now)
-    search = (time.perf_counter() - began) / lookups * 1e6
+    search = (time.process_time() - began) / lookups * 1e6
     uris = [URI.parse(f"sip:+{number}@pbx.test") for number in numbers]
-    began = time.perf_counter()
+    began = time.process_time()
     for uri in uris:
         rule = table.find(uri.user.removeprefix("+"), now)
         if rule is not None:
             expand(rule, gateways, carriers)
-    whole = (time.perf_counter() - began) / lookups * 1e6
+    whole = (time.process_time() - began) / lookups * 1e6
     return prepared, search, whole
 
 
