@@ -206,7 +206,7 @@ class Builder:
         self._wheel = TimerWheel(reactor)
         self._parts: list[object] = []
         self._queues: list[WriteBehind] = []
-        self._commands = Commands()
+        self._commands = Commands(reactor)
         self._delivery = Delivery()
         self._web_sip: WebSIP | None = None
 

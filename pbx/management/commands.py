@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -24,6 +26,9 @@ INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 SERVER_ERROR = -32000
+
+#: Requests in one batch: each of them may be a long answer.
+MAX_BATCH = 100
 
 #: Parameters that are lists; a lone text stands for a list of one.
 LISTS = frozenset(
@@ -92,6 +97,11 @@ class Command:
     named_only: bool = False
 
 
+def _no_number(name: str) -> object:
+    """NaN and Infinity, which JSON does not know."""
+    raise ValueError(name)
+
+
 def json_text(value: object) -> bytes:
     """One line of JSON; text that came off the wire may hold anything."""
     return json.dumps(value, separators=(",", ":")).encode("utf-8", "surrogateescape")
@@ -103,7 +113,9 @@ class Commands:
 
     log = Logger()
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime | None = None) -> None:
+        """``clock`` lets other work have its turn between the requests of a batch."""
+        self._clock = clock
         self._commands: dict[str, Command] = {}
         for name, recipes, function in self.commands():
             self.add_command(name, recipes, function)
@@ -185,12 +197,19 @@ class Commands:
 
     async def _handle(self, text: bytes) -> bytes | None:
         try:
-            request = json.loads(text)
+            request = json.loads(text, parse_constant=_no_number)
         except (ValueError, RecursionError):
             return json_text(_failed(RPCError(PARSE_ERROR, "Parse error"), None))
         answer: object
-        if isinstance(request, list) and request:
-            answers = [await self.respond(entry) for entry in request]
+        if isinstance(request, list) and len(request) > MAX_BATCH:
+            why = f"a batch has at most {MAX_BATCH} requests"
+            answer = _failed(RPCError(INVALID_REQUEST, "Invalid Request", why), None)
+        elif isinstance(request, list) and request:
+            answers = []
+            for entry in request:
+                answers.append(await self.respond(entry))
+                if self._clock is not None:
+                    await deferLater(self._clock, 0, lambda: None)
             answer = [entry for entry in answers if entry is not None] or None
         else:
             answer = await self.respond(request)

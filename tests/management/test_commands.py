@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -84,7 +85,7 @@ class RequestTests(CommandsTestCase):
 
     def test_parse_error(self) -> None:
         """-32700 with id null for anything that is no JSON."""
-        for text in (b"", b"{", b"\xff\xfe", b"[" * 100_000):
+        for text in (b"", b"{", b"\xff\xfe", b"[" * 100_000, b"NaN", b'{"id":Infinity}'):
             answer = self.answer(text)
             self.assertEqual((answer["error"]["code"], answer["id"]), (-32700, None))
 
@@ -123,6 +124,23 @@ class RequestTests(CommandsTestCase):
         answers = self.answer(b"[" + one + b"," + note + b",1]")
         self.assertEqual([answer["id"] for answer in answers], [1, None])
         self.assertIsNone(self.answer(b"[" + note + b"]"))
+
+    def test_large_batch(self) -> None:
+        """Refused as a whole, with nothing done."""
+        note = b'{"jsonrpc":"2.0","method":"note","params":["x"]}'
+        answer = self.answer(b"[" + b",".join([note] * 101) + b"]")
+        self.assertEqual(answer["error"]["code"], -32600)
+        self.assertEqual(self.part.notified, [])
+
+    def test_turns(self) -> None:
+        """Other work goes on between the requests of a batch."""
+        clock = Clock()
+        commands = Commands(clock)
+        answer = commands.handle(b'[{"jsonrpc":"2.0","id":1,"method":"which"},1]')
+        self.assertNoResult(answer)
+        clock.advance(0)
+        clock.advance(0)
+        self.assertEqual(len(json.loads(self.successResultOf(answer) or b"")), 2)
 
 
 class ParametersTests(CommandsTestCase):
