@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 from twisted.web.server import Request
 
@@ -113,7 +114,8 @@ class Gate:
         login = request.getHeader(AS)
         if not login:
             return self._read(request, b"")
-        wanted = self._subscribers.find(login)
+        # Names may be such that no header can hold them as they are.
+        wanted = self._subscribers.find(unquote(login))
         session = None if wanted is None else self._read(request, _mark(wanted))
         return None if session is None or session.subscriber != wanted else session
 

@@ -138,6 +138,7 @@ class SessionTests(WebTestCase):
         self.assertEqual(me(), "1002")
         self.assertEqual(me(("X-PBX-User", "1001")), "1001")
         self.assertEqual(me(("X-PBX-User", "1002@pbx.test")), "1002")
+        self.assertEqual(me(("X-PBX-User", "1001%40pbx.test")), "1001")
         self.assertEqual(me(("X-PBX-User", "1009")), "401")
         gone = self.post("/api/logout", {}, cookies, ("X-PBX-User", "1001"))
         self.assertEqual((gone.status, len(gone.cookies)), (204, 1))

@@ -1,7 +1,7 @@
 // Who is signed in.
 
 import { computed, signal } from "@preact/signals";
-import { api, APIError, type Account, type Site } from "./api";
+import { api, askAs, APIError, type Account, type Site } from "./api";
 
 export const site = signal<Site | null>(null);
 export const account = signal<Account | null>(null);
@@ -12,6 +12,7 @@ export const signingIn = signal(false);
 export const myName = computed(() => account.value?.name || account.value?.user || "");
 
 function entered(found: Account): void {
+  askAs(`${found.user}@${found.domain}`);
   account.value = found;
   loginError.value = "";
   phase.value = "in";
@@ -84,4 +85,6 @@ export async function logout(why = ""): Promise<void> {
   } catch {
     // The cookie stays until it expires; the page has forgotten the rest.
   }
+  // Unless somebody logged in meanwhile.
+  if (account.value === null) askAs("");
 }

@@ -47,6 +47,17 @@ export class APIError extends Error {
   }
 }
 
+const AS = "pbx.user";
+/** As whom this window asks: two windows of one browser, with one store of cookies, may be two people. */
+let whom = sessionStorage.getItem(AS) ?? "";
+
+/** From now on, also after a reload of this window; "" for nobody. */
+export function askAs(login: string): void {
+  whom = login;
+  if (login === "") sessionStorage.removeItem(AS);
+  else sessionStorage.setItem(AS, login);
+}
+
 /** Seconds to wait for an answer. */
 const PATIENCE = 15;
 
@@ -58,9 +69,11 @@ async function request<T>(method: "GET" | "POST", path: string, body?: object): 
       credentials: "same-origin",
       cache: "no-store",
       signal: AbortSignal.timeout(PATIENCE * 1000),
-      ...(method === "POST"
-        ? { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body ?? {}) }
-        : {}),
+      headers: {
+        ...(whom === "" ? {} : { "X-PBX-User": encodeURIComponent(whom) }),
+        ...(method === "POST" ? { "Content-Type": "application/json" } : {}),
+      },
+      ...(method === "POST" ? { body: JSON.stringify(body ?? {}) } : {}),
     });
   } catch {
     throw new APIError("away", "The server cannot be reached.");
