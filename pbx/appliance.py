@@ -502,6 +502,7 @@ class Builder:
                 self._dialogs,
                 self._events,
                 self._wheel,
+                self._reactor.seconds,
             )
         )
 

@@ -185,6 +185,20 @@ NAMED: Final[tuple[Row, ...]] = (
         drouting="drouting:probes",
         dispatcher="dispatcher:probes",
     ),
+    # Media
+    _gauge("pbx_media_bridged_calls", "media:bridged_calls", "Calls whose media pass the engine."),
+    _gauge("pbx_media_sessions", "media:sessions", "Sessions of the media engine."),
+    _counter("pbx_media_bridged", "media:bridged", "Calls that were given to the media engine."),
+    _by(
+        Kind.COUNTER,
+        "pbx_media_failures_total",
+        "reason",
+        "Calls refused for want of common media, sessions that the engine refused, and those in"
+        " which nothing was heard any more.",
+        refused="media:refused",
+        failed="media:failed",
+        timeout="media:timeouts",
+    ),
     # Storage
     _gauge("pbx_database_up", "sql:available", "1 while the database answers."),
     _counter("pbx_database_queries", "sql:queries", "Database operations."),

@@ -6,7 +6,7 @@ bridged calls have an entry here, from their first offer until they have failed 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal
 
 from twisted.internet.defer import Deferred
@@ -28,12 +28,14 @@ from pbx.interfaces import (
     IMedia,
     IMediaEngine,
     IMediaUser,
+    IMetrics,
     IStatistics,
     ITimers,
 )
 from pbx.legs import LegKind, MediaLeg, MediaSession, Side
 from pbx.media.bridge import Bridge, BridgedCall, from_words
 from pbx.media.networks import connection_host, is_behind_nat, zone
+from pbx.metrics import LATENCY, Histogram, Kind, Metric
 from pbx.sip.address import Address
 from pbx.sip.errors import SIPError
 from pbx.sip.message import Message, Request, Response
@@ -46,7 +48,7 @@ _MOURNING = 5.0
 _WEBSOCKET = ("WS", "WSS")
 
 
-@implementer(IMedia, IMediaUser, IStatistics)
+@implementer(IMedia, IMediaUser, IStatistics, IMetrics)
 class CallMedia:
     """See `IMedia`; hears of dead sessions as the engine's `IMediaUser`."""
 
@@ -59,8 +61,11 @@ class CallMedia:
         dialogs: IDialogs,
         events: IEvents,
         timers: ITimers,
+        now: Callable[[], float],
     ) -> None:
         self._engine = engine
+        self._now = now
+        self._took = {kind: Histogram(LATENCY) for kind in ("offer", "answer")}
         self._relay_phones = relay_phones
         self._dialogs = dialogs
         self._events = events
@@ -291,7 +296,8 @@ class CallMedia:
         if made is None:
             engine = self._engine
             assert engine is not None
-            made = await engine.offer(bridge.session, body, source, bridge.legs[source.side.other])
+            other = bridge.legs[source.side.other]
+            made = await self._timed("offer", engine.offer(bridge.session, body, source, other))
             bridge.offered(source.side, body, made)
             self._tidy(bridge)
         bridge.waits_for = source.side.other
@@ -302,10 +308,18 @@ class CallMedia:
         if made is None:
             engine = self._engine
             assert engine is not None
-            made = await engine.answer(bridge.session, body, source, bridge.legs[source.side.other])
+            other = bridge.legs[source.side.other]
+            made = await self._timed("answer", engine.answer(bridge.session, body, source, other))
             bridge.answered(source.side, body, made)
             self._tidy(bridge)
         return made
+
+    async def _timed(self, kind: str, work: Awaitable[bytes]) -> bytes:
+        began = self._now()
+        try:
+            return await work
+        finally:
+            self._took[kind].observe(self._now() - began)
 
     def _tidy(self, bridge: Bridge) -> None:
         """After the engine has spoken the world may have changed."""
@@ -410,6 +424,16 @@ class CallMedia:
             "media:bridged": self.bridged,
             "media:refused": self.refused,
         }
+
+    def metrics(self) -> Iterable[Metric]:
+        """How long the engine takes."""
+        yield Metric(
+            "pbx_media_command_seconds",
+            Kind.HISTOGRAM,
+            "Time that the media engine takes for a session description.",
+            ("command",),
+            [((kind,), took) for kind, took in self._took.items()],
+        )
 
 
 def has_description(message: Message) -> bool:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError
-from pbx.interfaces import IDatabase, IMetrics, IStartable, IStatistics, IWriteBehind
+from pbx.interfaces import IDatabase, IHealth, IMetrics, IStartable, IStatistics, IWriteBehind
 from pbx.metrics import Kind, Metric
 
 Row = tuple[object, ...]
@@ -21,11 +21,13 @@ Key = tuple[object, ...]
 
 #: Rows in one transaction.
 BATCH = 1000
+#: Seconds after which it is to be told that changes wait.
+WORRY = 30.0
 #: Longest pause between attempts while the database fails, in seconds.
 MAX_PAUSE = 10.0
 
 
-@implementer(IWriteBehind, IStartable, IStatistics, IMetrics)
+@implementer(IWriteBehind, IStartable, IStatistics, IMetrics, IHealth)
 class WriteBehind:
     """Changes of one table, written every ``interval`` seconds, one batch at a time.
 
@@ -88,6 +90,14 @@ class WriteBehind:
             yield Metric(
                 f"pbx_write_queue_{name}", kind, meaning, ("table",), [((self.table,), value)]
             )
+
+    def health(self) -> tuple[str, str]:
+        """Degraded while changes wait too long, whatever the reason, or are being lost."""
+        if self.dropped > self._reported:
+            return "degraded", f"changes of {self.table} are lost: too many wait"
+        if self.oldest > WORRY:
+            return "degraded", f"{self.waiting} changes of {self.table} wait for the database"
+        return "ok", ""
 
     def put(self, key: Key, row: Row | Callable[[], Row]) -> None:
         """The row as it is now, or a function that makes it at flush time."""

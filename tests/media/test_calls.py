@@ -12,6 +12,7 @@ from pbx.events import CallRestored, Events, KeyPressed, MediaEnded
 from pbx.interfaces import IMedia, IMediaUser
 from pbx.legs import LegKind, MediaSession, Side
 from pbx.media.calls import CallMedia, RelayPhones
+from pbx.metrics import Histogram
 from pbx.proxy.core import ProxyCore
 from pbx.proxy.forward import Forwarder
 from pbx.proxy.relay import ProxySettings, Relayer
@@ -76,7 +77,12 @@ class MediaTestCase(SynchronousTestCase):
             DialogSettings(), None, None, agent, self.flows, self.events, self.clock, self.wheel
         )
         self.media = CallMedia(
-            self.engine, self.relay_phones, self.dialogs, self.events, self.wheel
+            self.engine,
+            self.relay_phones,
+            self.dialogs,
+            self.events,
+            self.wheel,
+            self.clock.seconds,
         )
         relayer = Relayer(
             transactions=self.layer,
@@ -263,6 +269,16 @@ class DecisionTests(MediaTestCase):
         self.assertEqual(self.body_at(PHONE, browser_sdp(), BROWSER), b"offered 1 for rtp")
         self.build()
         self.assertEqual(self.body_at(BROWSER, phone_sdp(), PHONE), b"offered 2 for webrtc")
+
+    def test_time(self) -> None:
+        """What the engine does is timed, in a histogram by command."""
+        self.body_at(PHONE, browser_sdp(), BROWSER)
+        [metric] = self.media.metrics()
+        found = dict(metric.samples)
+        offers, answers = found[("offer",)], found[("answer",)]
+        assert isinstance(offers, Histogram)
+        assert isinstance(answers, Histogram)
+        self.assertEqual((sum(offers.counts), sum(answers.counts)), (1, 0))
 
     def test_by_the_description(self) -> None:
         """A browser behind another proxy speaks SAVPF all the same."""

@@ -207,6 +207,24 @@ class WriteBehindTests(SynchronousTestCase):
         self.clock.pump([1, 1, 1])
         self.assertEqual(self.queue.oldest, 3.0)
 
+    def test_health(self) -> None:
+        """Degraded while changes wait long or are lost, and good again afterwards."""
+        self.assertEqual(self.queue.health(), ("ok", ""))
+        self.database.broken = True
+        self.queue.put(("a",), ("a", 1))
+        self.clock.pump([1] * 29)
+        self.assertEqual(self.queue.health(), ("ok", ""))
+        self.clock.pump([1] * 2)
+        self.assertEqual(self.queue.health()[0], "degraded")
+        self.assertIn("1 changes of", self.queue.health()[1])
+        self.database.broken = False
+        self.clock.pump([1] * 11)
+        self.assertEqual(self.queue.health(), ("ok", ""))
+        queue = self.queued(limit=1)
+        queue.put(("a",), ("a", 1))
+        queue.put(("b",), ("b", 1))
+        self.assertIn("are lost", queue.health()[1])
+
     def test_write_through(self) -> None:
         """Without an interval a change is written at once (db_mode 1)."""
         queue = self.queued(interval=0.0)

@@ -7,7 +7,7 @@ the database is the place to look when news may have been lost.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -27,6 +27,7 @@ from pbx.interfaces import (
     INode,
     IStartable,
     IStatistics,
+    ITrusted,
 )
 from pbx.services.cluster.nodes import PREFIX, Node, Routes, Word
 from pbx.services.cluster.settings import ClusterSettings
@@ -43,7 +44,7 @@ _FOREIGN: Final = Reply(403, "Not A Node")
 _GONE: Final = Reply(430, "Flow Failed")
 
 
-@implementer(ICluster, IStartable, IHealth, IStatistics, ICommands)
+@implementer(ICluster, IStartable, IHealth, IStatistics, ICommands, ITrusted)
 class Cluster:
     """Tells the others that we live, and our parts when another node does not."""
 
@@ -135,6 +136,10 @@ class Cluster:
         if peer.transport == "UDP":
             return (peer.host, peer.port) in self._sockets
         return peer.host in self._hosts
+
+    def trusted_hosts(self) -> Iterable[str]:
+        """The addresses of the other nodes: they relay for all our users."""
+        return self._hosts
 
     def deliver_with(self, find: Callable[[str, int], Target | None]) -> None:
         """How to reach a binding of ours."""
