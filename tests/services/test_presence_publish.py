@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from defusedxml.ElementTree import fromstring
 
-from pbx.events import MessagesWaiting
+from pbx.events import MessagesWaiting, Registered, Unregistered
 from pbx.services.presence import PresenceSettings
 from pbx.verdicts import Reply
 from tests.services.presence_case import START, PresenceCase, pidf
@@ -235,6 +235,47 @@ class OfflineBodyTests(PresenceCase):
         [notify] = self.notified()
         self.assertIn(b">closed<", notify.body)
         self.assertEqual(notify.get("content-type"), "application/pidf+xml")
+
+
+class RegisteredTests(PresenceCase):
+    """Phones that do not publish are there while they are registered."""
+
+    settings = PresenceSettings(show_registered=True)
+
+    def register(self, registered: bool) -> None:
+        self.registrar.known = [{"AOR": "1002@pbx.test"}] if registered else []
+        if registered:
+            self.events.publish(Registered("1002@pbx.test", "sip:x@y", 600, None, True))
+        else:
+            self.events.publish(Unregistered("1002@pbx.test", "sip:x@y", "expired"))
+        self.advance(2)
+
+    def basics(self) -> list[str | None]:
+        return [next(fromstring(notify.body).iter(f"{NS}basic")).text for notify in self.notified()]
+
+    def test_comes_and_goes(self) -> None:
+        self.watch()
+        self.register(True)
+        self.register(False)
+        self.assertEqual(self.basics(), ["closed", "open", "closed"])
+
+    def test_refreshes_are_no_news(self) -> None:
+        self.register(True)
+        self.watch()
+        self.events.publish(Registered("1002@pbx.test", "sip:x@y", 600, None, False))
+        self.advance(2)
+        self.assertEqual(self.basics(), ["open"])
+
+    def test_publications_count_more(self) -> None:
+        self.register(True)
+        self.watch()
+        tag = self.etag(self.publish(pidf("closed")))
+        self.advance(2)
+        self.register(False)
+        self.register(True)
+        self.publish(headers=f"SIP-If-Match: {tag}\nExpires: 0")
+        self.advance(2)
+        self.assertEqual(self.basics(), ["open", "closed", "open"])
 
 
 class RestartTests(PresenceCase):

@@ -256,3 +256,22 @@ class LampTests(SharingCase):
         body = self.notified()[-1].body.decode()
         self.assertEqual((body.count("<dialog "), body.count("confirmed")), (1, 1))
         self.assertIn('id="d1.1.recipient"', body)
+
+    def test_lost_news(self) -> None:
+        """A call whose end was not heard is asked for again, and goes out."""
+        calls = [self.call("d1.1"), self.call("d2.1")]
+        for call in calls:
+            self.at("b")
+            self.events.publish(CallStarted(call))
+            self.events.publish(CallAnswered(call))
+        self.lamp()
+        self.bus.connected = False
+        self.at("b")
+        self.events.publish(CallEnded(calls[0], "caller"))
+        self.at("a")
+        self.bus.connected = True
+        self.meet(20)
+        self.watch("Event: dialog", user="1004")
+        body = self.notified()[-1].body.decode()
+        self.assertEqual((body.count("<dialog "), body.count("confirmed")), (1, 1))
+        self.assertIn('id="d2.1.recipient"', body)

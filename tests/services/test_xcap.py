@@ -86,10 +86,14 @@ class DocumentTests(XCAPCase):
                 (RULESET % b"allow",),
             )
         )
-        self.events.publish(TableChanged("xcap"))
+        for _ in range(3):
+            self.events.publish(TableChanged("xcap"))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(2)
         self.assertEqual(self.changes, [DocumentChanged("pres-rules", "1002@pbx.test", "index")])
         self.wait(self.database.execute("DELETE FROM xcap"))
         self.events.publish(TableChanged("xcap"))
+        self.clock.advance(2)
         self.assertEqual(len(self.changes), 3)
         self.assertEqual(self.documents.count_of("1001@pbx.test"), 0)
 

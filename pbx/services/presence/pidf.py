@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, register_namespace
 
-from pbx.interfaces import IDocuments
+from pbx.interfaces import IDocuments, IRegistrar
 from pbx.services.presence.publications import Publications
 from pbx.services.presence.rules import Handling
 from pbx.services.presence.settings import PresenceSettings
@@ -15,6 +15,7 @@ from pbx.services.presence.subscription import View, sip_uri
 from pbx.services.presence.transformations import EVERYTHING, Transformations
 from pbx.services.presence.xml import parse, serialise, text
 from pbx.sip.errors import SIPError
+from pbx.sip.uri import URI
 
 PIDF = "urn:ietf:params:xml:ns:pidf"
 DATA_MODEL = f"{PIDF}:data-model"
@@ -36,9 +37,14 @@ class PresencePackage:
     publishable = True
 
     def __init__(
-        self, settings: PresenceSettings, publications: Publications, documents: IDocuments
+        self,
+        settings: PresenceSettings,
+        publications: Publications,
+        documents: IDocuments,
+        registrar: IRegistrar,
     ) -> None:
         self._offline_body = settings.notify_offline_body
+        self._registrar = registrar if settings.show_registered else None
         self._publications = publications
         self._documents = documents
         self._composed: dict[str, dict[Transformations, bytes]] = {}
@@ -70,12 +76,20 @@ class PresencePackage:
                 self._composed.clear()
             made = self._composed[presentity] = {EVERYTHING: self._compose(presentity)}
         if not made[EVERYTHING]:
-            return closed(presentity) if self._offline_body or view.informed else b""
+            return self._without_publication(view)
         body = made.get(permission.transformations)
         if body is None:
             body = filtered(made[EVERYTHING], permission.transformations)
             made[permission.transformations] = body
         return body
+
+    def _without_publication(self, view: View) -> bytes:
+        presentity = view.presentity
+        if self._registrar is None:
+            return closed(presentity) if self._offline_body or view.informed else b""
+        user, _, domain = presentity.rpartition("@")
+        registered = self._registrar.is_registered(URI("sip", user, domain))
+        return basic(presentity, "open") if registered else closed(presentity)
 
     def _compose(self, presentity: str) -> bytes:
         bodies = [found.body for found in self._publications.of(self.name, presentity)]
@@ -93,10 +107,15 @@ def filtered(body: bytes, transformations: Transformations) -> bytes:
 
 def closed(presentity: str) -> bytes:
     """A document that says nothing but that the user cannot be reached."""
+    return basic(presentity, "closed")
+
+
+def basic(presentity: str, status: str) -> bytes:
+    """A document that says nothing but open or closed."""
     root = _root(presentity)
-    child = SubElement(root, f"{{{PIDF}}}tuple", {"id": "offline"})
-    status = SubElement(child, f"{{{PIDF}}}status")
-    SubElement(status, f"{{{PIDF}}}basic").text = "closed"
+    child = SubElement(root, f"{{{PIDF}}}tuple", {"id": "offline" if status == "closed" else "pbx"})
+    element = SubElement(child, f"{{{PIDF}}}status")
+    SubElement(element, f"{{{PIDF}}}basic").text = status
     return serialise(root)
 
 

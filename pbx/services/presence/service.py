@@ -12,7 +12,7 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from pbx.events import DocumentChanged
+from pbx.events import DocumentChanged, Registered, Unregistered
 from pbx.interfaces import (
     IAliases,
     ICluster,
@@ -105,7 +105,7 @@ class EventServer:
             self._store.save_publication,
             self._store.remove_publication,
         )
-        self._presence = PresencePackage(settings, self._publications, documents)
+        self._presence = PresencePackage(settings, self._publications, documents, registrar)
         self.messages = MessageSummaryPackage(
             settings.count_stored_messages, self._publications, changed, events
         )
@@ -136,6 +136,9 @@ class EventServer:
             clock,
         )
         events.subscribe(DocumentChanged, self._document_changed)
+        if settings.show_registered:
+            events.subscribe(Registered, self._registered)
+            events.subscribe(Unregistered, self._registered)
 
     # Start and stop
 
@@ -195,6 +198,11 @@ class EventServer:
     def _document_changed(self, event: DocumentChanged) -> None:
         if event.auid == "pidf-manipulation":
             self._published("presence", event.owner)
+
+    def _registered(self, event: Registered | Unregistered) -> None:
+        refresh = isinstance(event, Registered) and not event.new
+        if not refresh and not self._publications.of("presence", event.aor):
+            self._watching.changed("presence", event.aor)
 
     # Management
 

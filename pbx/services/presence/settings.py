@@ -25,6 +25,9 @@ class PresenceSettings:
     """User of the Contact in our answers and NOTIFYs."""
     notify_offline_body: bool = False
     """Send a document that says closed also when nothing was ever published."""
+    show_registered: bool = False
+    """Show a user of whom nothing is published as open while a phone is registered, else as closed:
+    for phones that do not publish."""
     force_active: bool = True
     """Every watcher sees everything; otherwise the rules of the presentity (pres-rules) decide."""
     default_handling: str = "confirm"

@@ -43,6 +43,7 @@ class ToldCall:
         "call_id",
         "correlation",
         "did",
+        "doubtful",
         "from_display",
         "from_tag",
         "from_uri",
@@ -55,6 +56,8 @@ class ToldCall:
     def __init__(self, did: str, node: INode) -> None:
         self.did = did
         self.node = node
+        #: Its end may have been told and not been heard.
+        self.doubtful = False
         self.profiles: Mapping[str, str] = {}
         self.call_id = self.correlation = self.from_tag = self.to_tag = ""
         self.from_uri = self.request_uri = self.from_display = ""
@@ -235,7 +238,7 @@ class Sharing:
             call = self._calls.get(did)
             if call is None:
                 call = self._calls[str(did)] = ToldCall(str(did), node)
-            call.node = node
+            call.node, call.doubtful = node, False
             call.update(facts)
             self._lamps.told(call, "early" if state == "early" else "confirmed")
 
@@ -248,21 +251,25 @@ class Sharing:
 
     def _news_lost(self) -> None:
         self._look_soon()
+        for call in self._calls.values():
+            call.doubtful = True
         self._cluster.publish("lamps", 0)
+        self._timers.call_later(GONE, self._drop)
 
     def _node_changed(self, event: NodeChanged) -> None:
         if event.alive:
             self._cluster.publish("lamps", 0)
             return
-        self._timers.call_later(GONE, self._drop, event.node)
+        for call in self._calls.values():
+            call.doubtful = call.doubtful or call.node is event.node
+        self._timers.call_later(GONE, self._drop)
         if self._cluster.leads() and self._adopt is not None:
             Deferred.fromCoroutine(self._go_on(self._adopt, event.node.name))
 
-    def _drop(self, node: INode) -> None:
-        """Calls that nobody took over."""
-        if not node.alive:
-            for did in [did for did, call in self._calls.items() if call.node is node]:
-                self._forget(did, Ending("pbx"))
+    def _drop(self) -> None:
+        """Calls that nobody spoke of again."""
+        for did in [did for did, call in self._calls.items() if call.doubtful]:
+            self._forget(did, Ending("pbx"))
 
     async def _go_on(self, adopt: Callable[[str], Awaitable[int]], node: str) -> None:
         try:

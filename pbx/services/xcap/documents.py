@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,6 +19,8 @@ from pbx.services.xcap.usages import USAGES
 
 #: Rows that are read in one turn of the reactor.
 PAGE = 500
+#: Seconds from a change of the table until it is read: many changes cost one reading.
+SETTLE = 2.0
 _KEY = ("username", "domain", "doc_type", "doc_uri")
 _COLUMNS = (*_KEY, "doc", "etag", "source", "port")
 _AUIDS = {usage.number: usage.auid for usage in USAGES.values()}
@@ -56,6 +58,7 @@ class Documents:
         self._found: dict[Key, Document] = {}
         self._per_owner: dict[str, int] = {}
         self._lock = DeferredLock()
+        self._soon: IDelayedCall | None = None
         events.subscribe(TableChanged, self._table_changed)
 
     async def start(self) -> None:
@@ -64,6 +67,9 @@ class Documents:
 
     async def stop(self) -> None:
         """Nothing waits to be written."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
 
     async def reload(self) -> None:
         """Read them again; those that changed are told of."""
@@ -133,8 +139,13 @@ class Documents:
     # What other programs write
 
     def _table_changed(self, event: TableChanged) -> None:
-        if event.table == "xcap":
-            Deferred.fromCoroutine(self.reload()).addErrback(self._not_read)
+        # Our own changes come this way too.
+        if event.table == "xcap" and self._soon is None:
+            self._soon = self._clock.callLater(SETTLE, self._refresh)
+
+    def _refresh(self) -> None:
+        self._soon = None
+        Deferred.fromCoroutine(self.reload()).addErrback(self._not_read)
 
     def _not_read(self, failure: Failure) -> None:
         self.log.warn("the documents were not read: {error}", error=failure.getErrorMessage())
