@@ -15,6 +15,7 @@ from zope.interface import implementer
 from pbx.interfaces import (
     IAliases,
     IAuthenticator,
+    IDialogs,
     IDialplan,
     IDomains,
     IGateways,
@@ -25,6 +26,7 @@ from pbx.interfaces import (
     IRegistry,
     IRoutingPolicy,
 )
+from pbx.sip.dialog import replaced_dialog
 from pbx.sip.message import Request, Response
 from pbx.sip.uri import URI
 from pbx.verdicts import Arrival, Relay, Reply, Target, Verdict
@@ -65,6 +67,7 @@ class Policy:
         self.domains = IDomains(registry)
         self.registrar = IRegistrar(registry)
         # These may be switched off in pbx.toml.
+        self.dialogs = IDialogs(registry, None)
         self.dialplan = IDialplan(registry, None)
         self.gateways = IGateways(registry, None)
         self.presence = IPresence(registry, None)
@@ -128,6 +131,8 @@ class Policy:
         if E164.fullmatch(uri.user) and self.gateways:
             return self.to_gateways(self.gateways.route(uri, request.from_.uri), request)
         if request.method == "INVITE" and self.wants_freeswitch(arrival, request):
+            if node := self.node_with_replaced(request):
+                return Relay([Target(uri, next_hop=node)], account=True)
             return await self.to_freeswitch(uri, arrival, request)
         return await self.to_phones(uri, request, arrival)
 
@@ -215,6 +220,18 @@ class Policy:
         if not self.balancer.has_destinations(INTERNAL):
             return False
         return not self.is_from_freeswitch(arrival, request)
+
+    def node_with_replaced(self, request: Request) -> URI | None:
+        """The node that made the call which Replaces names, as who picks up a ringing call or takes
+        over another does: no other node knows that call (RFC 3891).
+        """
+        named = replaced_dialog(request)
+        if named is None or self.dialogs is None:
+            return None
+        call = self.dialogs.find_by_tags(*named)
+        if call is None or not self.balancer.is_destination(call.caller, EXTERNAL):
+            return None
+        return URI("sip", "", call.caller.host, call.caller.port)
 
     def is_from_freeswitch(self, arrival: Arrival, request: Request) -> bool:
         """From the profile by which a node calls phones."""

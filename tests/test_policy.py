@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
+
+from pbx.events import Events
+from pbx.services.dialogs import Dialogs, DialogSettings
 from pbx.sip.uri import URI
+from pbx.timing import TimerWheel
 from pbx.verdicts import Relay, Reply, Target
 from tests.fakes import request
 from tests.policy import CHALLENGE, GATEWAY, NODE, PolicyTestCase
@@ -248,6 +253,30 @@ class FreeSwitchTests(PolicyTestCase):
         self.assertEqual(str(target.next_hop), "sip:192.0.2.112:5060")
         self.assertEqual(target.headers, (("X-PBX-Call", "a.1"),))
         self.assertTrue(verdict.account)
+
+    def test_pick_up_of_a_call_that_a_node_made(self) -> None:
+        """Replaces (RFC 3891): to that node, where it made the call; else to any."""
+        service = Dialogs(
+            DialogSettings(db_mode=0),
+            None,
+            None,
+            None,
+            None,
+            Events(),
+            Clock(),
+            TimerWheel(Clock()),
+        )
+        made = request("INVITE sip:1002@pbx.test", from_="<sip:1001@x>;tag=fs", call_id="c2")
+        service.begin(made, self.arrival(NODE), False)
+        self.policy.dialogs = service  # type: ignore[attr-defined]
+        for replaces, expected in (
+            ("c2;to-tag=fs;from-tag=bob;early-only", "sip:192.0.2.112:5080"),
+            ("c9;to-tag=fs;from-tag=bob", "sip:192.0.2.112:5060"),
+            ("c2;to-tag=fs", "sip:192.0.2.114:5060"),
+        ):
+            verdict = self.route("INVITE sip:1001@pbx.test", f"Replaces: {replaces}")
+            assert isinstance(verdict, Relay)
+            self.assertEqual(str(verdict.targets[0].next_hop), expected, replaces)
 
     def test_calls_from_a_node_go_to_the_phone(self) -> None:
         """R11.2, O29: the phone may ring a little longer than the node waits."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pbx.sip.errors import MalformedMessage, SIPError
 from pbx.sip.fields import NameAddr
 from pbx.sip.message import Message, Request, Response
+from pbx.sip.params import Params
 from pbx.sip.uri import URI
 
 #: Requests whose Contact replaces the remote target (12.2.1.2, RFC 3311, RFC 6665 section 4.4.1).
@@ -68,6 +69,19 @@ def target_of(message: Message) -> str:
     except MalformedMessage:
         return ""
     return contacts[0].uri_text if contacts else ""
+
+
+def replaced_dialog(request: Request) -> tuple[str, str, str] | None:
+    """Call-ID, to-tag and from-tag of a Replaces header (RFC 3891 section 6.1); None when there is
+    none that names a dialog.
+    """
+    value = request.get("replaces")
+    if value is None:
+        return None
+    call_id, _, rest = value.partition(";")
+    params = Params.parse(rest)
+    call_id, to_tag, from_tag = call_id.strip(" \t"), params.get("to-tag"), params.get("from-tag")
+    return (call_id, to_tag, from_tag) if call_id and to_tag and from_tag else None
 
 
 def is_loose(route: str) -> bool:

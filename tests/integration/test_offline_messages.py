@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pbx.sip.message import Request
-from tests.integration.harness import PBX, PBXTestCase, until
+from tests.integration.harness import PBX, PROJECT, PBXTestCase, until
 from tests.integration.phone import Phone
 
 QUICK = {"retry_interval": 1.0, "check_time": 1.0}
@@ -211,3 +212,40 @@ class OffTests(OfflineMessagesTestCase):
     def test_not_stored(self) -> None:
         self.message(self.phone(self.server, "alice"), status=480)
         self.assertEqual(self.stored(), 0)
+
+
+class PolicyTests(OfflineMessagesTestCase):
+    """What an operator's policy can do with the silo: keep for later, and ask for delivery."""
+
+    def setUp(self) -> None:
+        PBXTestCase.setUp(self)
+        text = (PROJECT / "etc" / "routing.py").read_text()
+        plain = "return await self.silo.store(request, arrival, uri)"
+        assert text.count(plain) == 2
+        later = 'float(request.get("x-send-at") or 0)'
+        policy = self.folder / "routing.py"
+        policy.write_text(
+            text.replace(plain, f"return await self.silo.store(request, arrival, uri, {later})")
+        )
+        tables: dict[str, dict[str, Any]] = {
+            "msilo": QUICK,
+            "routing": {"policy": str(policy)},
+        }
+        self.server = self.pbx(tables, users=("alice", "bob"))
+
+    def test_reminder(self) -> None:
+        """snd_time: bob is there before, and gets it when its time has come."""
+        alice = self.phone(self.server, "alice")
+        due = int(time.time()) + 12
+        asked = alice.make("MESSAGE", "sip:bob@pbx.test", headers=[("X-Send-At", str(due))])
+        asked.set_body(b"stand up", "text/plain")
+        alice.authenticated(asked)
+        alice.response(202)
+        self.assertEqual(self.server.sql("SELECT snd_time FROM silo"), [(due,)])
+        bob = self.registered(self.server, "bob")
+        message = bob.request("MESSAGE", 40)
+        self.assertGreaterEqual(time.time(), due)
+        self.assertEqual(message.body, b"stand up")
+        bob.respond(message, 200)
+        self.nothing_left(bob)
+        self.assertEqual(self.server.statistic("msilo:dumped_reminders"), 1)

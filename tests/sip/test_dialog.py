@@ -9,6 +9,7 @@ from pbx.sip.dialog import (
     cookie_number,
     cookie_of,
     new_cookie,
+    replaced_dialog,
     route_set_of_request,
     route_set_of_response,
     target_of,
@@ -92,6 +93,23 @@ class TargetTests(SynchronousTestCase):
             made = request("INVITE sip:1002@pbx.test", f"Contact: {value}")
             self.assertEqual(target_of(made), expected, value)
         self.assertEqual(target_of(request("INVITE sip:1002@pbx.test")), "")
+
+
+class ReplacesTests(SynchronousTestCase):
+    """RFC 3891 section 6.1."""
+
+    def test_which_dialog(self) -> None:
+        for value, expected in (
+            ("a@b;to-tag=1;from-tag=2;early-only", ("a@b", "1", "2")),
+            (" c ; from-tag=2 ; to-tag=1", ("c", "1", "2")),
+            ("c;to-tag=1", None),
+            (";to-tag=1;from-tag=2", None),
+            ("c", None),
+            ("", None),
+        ):
+            asked = request("INVITE sip:b@c.test", f"Replaces: {value}")
+            self.assertEqual(replaced_dialog(asked), expected, value)
+        self.assertIsNone(replaced_dialog(request("INVITE sip:b@c.test")))
 
 
 class DialogTests(SynchronousTestCase):
