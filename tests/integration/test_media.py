@@ -251,3 +251,40 @@ class CallTests(MediaTestCase):
         bye = self.bob.request("BYE", 15)
         self.assertIn("Media Timeout", bye.get("reason") or "")
         self.assertEqual(self.desk.packets, [])
+
+
+class HostileTests(MediaTestCase):
+    def test_descriptions(self) -> None:
+        """488 with a Warning for each, and the next call is as good as any."""
+        good = self.browser.peer.offer().decode()
+        before = self.descriptors()
+        for bad in (
+            good + "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n" * 100,
+            good + "a=" + "x" * 5000 + "\r\n",
+            good.replace("v=0", "v=7"),
+            good.replace("fingerprint", "fingerpaint"),
+            good.replace("m=audio", "m=video"),
+            good.replace(" 0 8 ", " 0 300 "),
+            "UDP/TLS/RTP/SAVPF",
+        ):
+            invite = self.alice.invite("bob", body=bad)
+            refused = self.alice.response(488)
+            self.assertTrue(refused.get("warning"), bad)
+            self.alice.acknowledge(invite, refused)
+        self.assertEqual(self.sessions(), 0)
+        until(lambda: self.descriptors() == before, "no socket is left", 5)
+        self.browser_calls()
+        self.until_they_hear()
+        assert self.server.process is not None
+        self.assertNotIn("Traceback", self.server.output())
+
+    def test_closed_tab(self) -> None:
+        """The connection of a browser dies in a call without BYE: the other side hears of the end
+        within 5 s.
+        """
+        self.browser_calls()
+        self.until_they_hear()
+        self.lab.do(self.browser.peer.goodbye)
+        self.alice.close()
+        bye = self.bob.request("BYE", 5)
+        self.assertIn("Media Timeout", bye.get("reason") or "")

@@ -204,6 +204,11 @@ class Browser:
             self._connection.DTLSv1_handle_timeout()
             self._flush()
 
+    def goodbye(self) -> None:
+        """As a tab that is closed."""
+        self._connection.shutdown()
+        self._flush()
+
     @property
     def connected(self) -> bool:
         """Whether there are keys."""

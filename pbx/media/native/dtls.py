@@ -270,10 +270,12 @@ class Association:
         """After the handshake: our last flight again, a close, or what nobody asked for."""
         try:
             self._connection.recv(4096)
-        except (SSL.WantReadError, SSL.ZeroReturnError):
+        except SSL.WantReadError:
             pass
         except SSL.Error:
+            # Also ZeroReturnError: the peer has said goodbye.
             self._end()
+            self._failed("the peer has closed its DTLS connection")
             return
         self._flush()
 

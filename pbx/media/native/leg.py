@@ -29,8 +29,11 @@ class Leg(Protocol):
     def endpoint(self, offer: SessionDescription | None) -> Endpoint:
         """What to tell the peer: in an answer to its ``offer``, or in an offer of ours (None)."""
 
+    def check(self, description: SessionDescription) -> None:
+        """Whether the peer can be heard by this description. Raises MediaFailed."""
+
     def describe(self, description: SessionDescription, peer: MediaLeg) -> None:
-        """The peer's own description is in force now. Raises MediaFailed."""
+        """The peer's own description, which was checked, is in force now."""
 
     def send_rtp(self, packet: bytes) -> None:
         """To the peer, as soon as it is known where it is."""

@@ -101,18 +101,21 @@ class PlainLeg:
         port = self._rtp.port
         return Endpoint(kind=LegKind.RTP, host=self._told, port=port, rtcp_port=port + 1)
 
-    def describe(self, description: SessionDescription, peer: MediaLeg) -> None:
-        """Where it wants its packets."""
+    def check(self, description: SessionDescription) -> None:
+        """Plain RTP, in the IP version of our ports."""
         if description.kind is not LegKind.RTP:
             raise MediaFailed("The Phone Speaks WebRTC", warning=302)
-        audio = audio_of(description)
-        host = _short(description.host_of(audio))
+        host = description.host_of(audio_of(description))
         if is_address(host) and (":" in host) != (":" in self._told):
             raise MediaFailed("The Other IP Version", warning=301)
+
+    def describe(self, description: SessionDescription, peer: MediaLeg) -> None:
+        """Where it wants its packets."""
+        audio = audio_of(description)
         if self.description is None:
             self.heard = self._now()
         self.description = description
-        place = (host, audio.port, _rtcp_port(audio))
+        place = (_short(description.host_of(audio)), audio.port, _rtcp_port(audio))
         if place != self._place:
             self._place = place
             self._expect(*place, peer)

@@ -89,7 +89,7 @@ class NativeSession:
         description = parse(sdp)
         if description.kind is not source.kind:
             raise MediaFailed("Not The Media That Was Expected", warning=302)
-        self._need(source, description)
+        self._need(source, description).check(description)
         towards = self._need(target, None)
         known = towards.description
         layout = () if known is None else known.media
@@ -107,6 +107,7 @@ class NativeSession:
         description = parse(sdp)
         if description.kind is not answerer.kind:
             raise MediaFailed("Not The Media That Was Expected", warning=302)
+        answerer.check(description)
         endpoint = offerer.endpoint(offer)
         made = bridged_answer(description, offer, endpoint)
         offerer.describe(offer, offering)

@@ -20,6 +20,8 @@ from pbx.media.sdp import SessionDescription
 
 #: Seconds without a good check after which the peer no longer consents (RFC 7675 section 5.1).
 CONSENT = 30.0
+#: Seconds that a browser which said goodbye has to come back with another certificate.
+_GOODBYE = 2.0
 #: Addresses of a peer that are remembered as checked; each needed our password.
 _MAX_CHECKED = 16
 #: RFC 8445 section 5.1.2.1: type preference of host candidates, local preference, component 1.
@@ -63,6 +65,7 @@ class WebRTCLeg:
         self._association: Association | None = None
         self._role: Role | None = None
         self._keys: Keys | None = None
+        self._closed = False
         self._port = ports.single(self._place.bind, self._received)
 
     # Descriptions
@@ -93,16 +96,18 @@ class WebRTCLeg:
             ),
         )
 
-    def describe(self, description: SessionDescription, peer: MediaLeg) -> None:
-        """Whose certificate to expect, and who begins the handshake."""
+    def check(self, description: SessionDescription) -> None:
+        """WebRTC with a certificate that can be told, from a peer that does the ICE checks."""
         if description.kind is not LegKind.WEBRTC:
             raise MediaFailed("The Browser Speaks Plain RTP", warning=302)
-        audio = audio_of(description)
         if description.get("ice-lite") is not None:
-            raise MediaFailed("Both Sides Are ICE-Lite", warning=399)
-        values = audio.get_all("fingerprint")
-        values += [one.value or "" for one in description.attributes if one.name == "fingerprint"]
-        fingerprints = parse_fingerprints(values)
+            raise MediaFailed("Both Sides Are ICE-Lite")
+        _fingerprints(description)
+
+    def describe(self, description: SessionDescription, peer: MediaLeg) -> None:
+        """Whose certificate to expect, and who begins the handshake."""
+        audio = audio_of(description)
+        fingerprints = _fingerprints(description)
         self._remote_ufrag = description.inherited(audio, "ice-ufrag") or ""
         role = self._role_for(description.inherited(audio, "setup"))
         if self.description is None:
@@ -146,8 +151,17 @@ class WebRTCLeg:
             self._on_connected()
 
     def _not_secured(self, why: str) -> None:
-        self.log.warn("a browser cannot be heard: {why}", why=why)
-        self._on_failed()
+        if self._keys is None:
+            self.log.warn("a browser cannot be heard: {why}", why=why)
+            self._on_failed()
+            return
+        # A tab that was closed tells nothing by SIP; one that is reloaded may go on.
+        self._keys = None
+        self._timers.call_later(_GOODBYE, self._gone, self._association)
+
+    def _gone(self, association: Association | None) -> None:
+        if self._association is association and not self._closed:
+            self._on_failed()
 
     # From the browser
 
@@ -228,7 +242,14 @@ class WebRTCLeg:
     def close(self) -> None:
         """Say goodbye and free the port."""
         self.sink = None
+        self._closed = True
         if self._association is not None:
             self._association.close()
         self._keys = None
         self._port.close()
+
+
+def _fingerprints(description: SessionDescription) -> tuple[Fingerprint, ...]:
+    values = audio_of(description).get_all("fingerprint")
+    values += [one.value or "" for one in description.attributes if one.name == "fingerprint"]
+    return parse_fingerprints(values)

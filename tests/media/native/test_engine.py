@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -125,17 +126,25 @@ class EngineTestCase(SynchronousTestCase):
         assert isinstance(error, MediaFailed)
         return error
 
+    def outcome(self, coroutine: Any) -> Any:
+        """The result; a refusal is raised."""
+        found: list[Any] = []
+        Deferred.fromCoroutine(coroutine).addBoth(found.append)
+        if isinstance(found[0], Failure):
+            found[0].raiseException()
+        return found[0]
+
     def offer(
         self, sdp: bytes, source: MediaLeg, target: MediaLeg, session: Any = SESSION
     ) -> bytes:
-        made = self.result(self.engine.offer(session, sdp, source, target))
+        made = self.outcome(self.engine.offer(session, sdp, source, target))
         assert isinstance(made, bytes)
         return made
 
     def answer(
         self, sdp: bytes, source: MediaLeg, target: MediaLeg, session: Any = SESSION
     ) -> bytes:
-        made = self.result(self.engine.answer(session, sdp, source, target))
+        made = self.outcome(self.engine.answer(session, sdp, source, target))
         assert isinstance(made, bytes)
         return made
 
@@ -272,6 +281,34 @@ class BrowserCallsTests(EngineTestCase):
         self.answer(phone_sdp(), PHONE, BROWSER)
         self.clock.pump([1.0] * 32)
         self.assertEqual(self.user.told, [("timeout", Side.CALLER)])
+
+    def test_a_closed_tab_is_noticed_at_once(self) -> None:
+        """Its DTLS says goodbye; two seconds later the call is reported dead, unless the browser
+        has come back.
+        """
+        browser = self.browser()
+        self.browser_calls(browser)
+        browser.goodbye()
+        self.clock.pump([0.5] * 3)
+        self.assertEqual(self.user.told, [("connected", Side.CALLER)])
+        self.clock.pump([0.5] * 3)
+        self.assertEqual(self.user.told[1:], [("timeout", Side.CALLER)])
+        self.delete()
+        self.assertNothingLeft()
+
+    def test_a_reloaded_tab_goes_on(self) -> None:
+        """A re-INVITE with another certificate in time."""
+        browser = self.browser()
+        self.browser_calls(browser)
+        browser.goodbye()
+        self.clock.advance(1.0)
+        second = self.browser(("198.51.100.7", 41000), certificate=Certificate())
+        self.offer(second.offer(), BROWSER, PHONE)
+        second.accept(self.answer(phone_sdp(), PHONE, BROWSER))
+        second.connect()
+        self.clock.pump([0.5] * 10)
+        self.assertTrue(second.connected)
+        self.assertNotIn(("timeout", Side.CALLER), self.user.told)
 
     def test_consent_lasts_while_checks_come(self) -> None:
         """Hold does not end it: a browser on hold goes on checking."""
