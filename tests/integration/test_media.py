@@ -284,7 +284,6 @@ class HostileTests(MediaTestCase):
         """
         self.browser_calls()
         self.until_they_hear()
-        self.lab.do(self.browser.peer.goodbye)
+        self.browser.ready = False
         self.alice.close()
-        bye = self.bob.request("BYE", 5)
-        self.assertIn("Media Timeout", bye.get("reason") or "")
+        self.bob.request("BYE", 5)
