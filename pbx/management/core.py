@@ -57,6 +57,12 @@ GAUGE_GROUPS = ("load:", "shmem:", "pkmem:")
 SAME = {
     "sql:sql_total_queries": "sql:queries",
     "sql:sql_slow_queries": "sql:slow_queries",
+    "cdb:cdb_total_queries": "cdb:queries",
+    "cdb:cdb_slow_queries": "cdb:slow_queries",
+    "core:fwd_replies": "tm:relayed_replies",
+    "core:drop_replies": "tm:stray_replies",
+    "core:unsupported_methods": "tm:unusual_methods",
+    "sl:sent_err_replies": "tm:refused_requests",
 }
 GAUGE_ENDS = ("-users", "-contacts", "-used", "-load", "_pending", "_queued", "_size")
 

@@ -23,6 +23,9 @@ from pbx.storage.urls import ServerURL
 #: A command that waits: value and the time it is good for (None: for ever); None deletes.
 _Change = tuple[str, float | None] | None
 
+#: Seconds after which an operation of the cache is one of the slow ones.
+SLOW = 1.0
+
 
 @implementer(ICache, IHealth, IStartable, IStatistics)
 class RedisCache:
@@ -90,6 +93,7 @@ class RedisCache:
         return {
             "cdb:available": int(self._connection is not None),
             "cdb:queries": self._condition.queries,
+            "cdb:slow_queries": self._condition.slow,
             "cdb:failures": self._condition.failures,
             "cdb:waiting": len(self._waiting) + self._under_way,
             "cdb:dropped": self.dropped,
@@ -148,10 +152,11 @@ class RedisCache:
     def _began(self, reply: Deferred[str | None]) -> Deferred[str | None]:
         self._condition.queries += 1
         self._under_way += 1
-        return reply.addBoth(self._ended)
+        return reply.addBoth(self._ended, self._clock.seconds())
 
-    def _ended(self, result: str | Failure | None) -> str | Failure | None:
+    def _ended(self, result: str | Failure | None, began: float) -> str | Failure | None:
         self._under_way -= 1
+        self._condition.finished(self._clock.seconds() - began, SLOW)
         return result
 
     def _failed(self, failure: Failure, key: str, change: _Change) -> None:

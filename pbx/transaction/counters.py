@@ -34,6 +34,8 @@ class Counters:
         "late_responses",
         "received",
         "refused",
+        "stateless",
+        "stateless_acks",
         "relayed",
         "replies",
         "sent_retransmissions",
@@ -56,6 +58,9 @@ class Counters:
         self.sent_retransmissions = 0
         self.stray = 0
         self.refused = 0
+        #: Stateless answers by class, and the ACKs for them.
+        self.stateless = [0] * 7
+        self.stateless_acks = 0
         self.timeouts = 0
         self.transport_errors = 0
 
@@ -92,6 +97,7 @@ class Counters:
             "4xx_transactions": finals[4],
             "5xx_transactions": finals[5],
             "6xx_transactions": finals[6],
+            "unusual_methods": sum(self.finals[OTHER]),
             "received_retransmissions": self.absorbed_requests + self.late_responses,
             "sent_retransmissions": self.sent_retransmissions,
             "stray_replies": self.stray,

@@ -145,6 +145,8 @@ class TransactionLayer:
             return
         if tag is None or not tag.startswith(self._stateless):
             self.user.ack_received(ack, flow)
+        else:
+            self.counters.stateless_acks += 1
 
     def _response_received(self, response: Response, flow: IFlow) -> None:
         counters = self.counters
@@ -224,8 +226,12 @@ class TransactionLayer:
         return counts
 
     def statistics(self) -> Mapping[str, int]:
-        """The same as ``tm:name``."""
-        return {f"tm:{name}": count for name, count in self.counts().items()}
+        """The same as ``tm:name``, and the stateless answers as ``sl:name``."""
+        found = {f"tm:{name}": count for name, count in self.counts().items()}
+        for of_class in range(1, 7):
+            found[f"sl:{of_class}xx_replies"] = self.counters.stateless[of_class]
+        found["sl:received_ACKs"] = self.counters.stateless_acks
+        return found
 
     def metrics(self) -> Iterable[Metric]:
         """Final responses by method and class."""
@@ -312,6 +318,7 @@ class TransactionLayer:
         if request.method == "ACK" or not request.has("via"):
             return
         self.counters.refused += 1
+        self.counters.stateless[error.status // 100] += 1
         via = request.get("via") or ""
         tag = f"{self._stateless}{crc32(via.encode('utf-8', 'surrogateescape')):08x}"
         try:

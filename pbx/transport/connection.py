@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Protocol
 
@@ -366,6 +366,10 @@ class Connections:
         """How many connections of a transport are open."""
         return sum(found.local.transport == transport for found in self._all.values())
 
-    def queued(self) -> int:
-        """Bytes that wait for slow peers, beyond what their sockets take."""
-        return sum(found.queued for found in self._all.values())
+    def queued(self, transports: Sequence[str] = ()) -> int:
+        """Bytes that wait for slow peers (of some transports), beyond what their sockets take."""
+        return sum(
+            found.queued
+            for found in self._all.values()
+            if not transports or found.local.transport in transports
+        )

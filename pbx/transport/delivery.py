@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from pbx.gate import OpenGate
 from pbx.interfaces import IFlow, IGuard, ISource, IStatistics, ITransportUser, IWire, IWireTap
-from pbx.sip.errors import MalformedMessage, SIPError
+from pbx.sip.errors import MalformedMessage, MalformedURI, SIPError
 from pbx.sip.message import Message, Request
 from pbx.sip.via import mark_received
 
@@ -33,6 +33,8 @@ class Delivery:
         self.requests = 0
         self.replies = 0
         self.malformed = 0
+        self.bad_uris = 0
+        self.bad_replies = 0
         #: Messages of connections; what is not of these came by UDP.
         self.streamed = {"TCP": 0, "TLS": 0, "WS": 0, "WSS": 0}
         self.keep_alives = 0
@@ -93,6 +95,10 @@ class Delivery:
     def malformed_received(self, error: MalformedMessage, flow: IFlow) -> None:
         """Deliver the news that bytes were no message."""
         self.malformed += 1
+        if isinstance(error, MalformedURI):
+            self.bad_uris += 1
+        elif error.request is None:
+            self.bad_replies += 1
         user = self.user
         if user is None:
             return
@@ -130,6 +136,8 @@ class Delivery:
             "core:rcv_requests": self.requests,
             "core:rcv_replies": self.replies,
             "core:bad_msg_hdr": self.malformed,
+            "core:bad_URIs_rcvd": self.bad_uris,
+            "core:err_replies": self.bad_replies,
             "net:rcv_datagrams": self.datagrams,
             "net:keep_alives": self.keep_alives,
             "net:sent_messages": self.sent,

@@ -254,11 +254,13 @@ class Flows:
         """Counters and gauges of all transports."""
         found = dict(self.delivery.statistics())
         found["net:waiting_udp"] = sum(port.queued for port in self._udp)
+        found["net:waiting_tls"] = self.connections.queued(("TLS", "WSS"))
         found["net:waiting_tcp"] = self.connections.queued()
         for name in _NAMES[1:]:
             found[f"net:{name}_connections"] = self.connections.count(name.upper())
         found["net:connecting"] = len(self._connecting)
         found["dns:dns_total_queries"] = self._locator.queries
+        found["dns:dns_slow_queries"] = self._locator.slow
         found["dns:dns_failed_queries"] = self._locator.failures
         found["dns:dns_cached_names"] = len(self._locator)
         return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IResolver
@@ -20,12 +20,16 @@ from pbx.sip.errors import TransportFailed
 from pbx.sip.uri import DEFAULT_PORTS, URI
 from pbx.transport.hosts import literal
 
+ResultT = TypeVar("ResultT")
+
 #: RFC 3263 section 4.1 and RFC 7118: what a NAPTR record's service means.
 SERVICES = {"SIP+D2U": "UDP", "SIP+D2T": "TCP", "SIPS+D2T": "TLS"}
 #: Where the SRV records of a transport are (4.2), in the order we prefer them.
 SRV_PREFIXES = {"UDP": "_sip._udp.", "TCP": "_sip._tcp.", "TLS": "_sips._tcp."}
 #: Addresses given to the caller at most.
 MAX_ADDRESSES = 16
+#: Seconds after which an answer is a slow one.
+SLOW = 1.0
 #: Questions that may be open at once.
 MAX_OPEN = 256
 _MAX_ROUNDS = 6
@@ -92,7 +96,7 @@ class Locator:
         self._names: dict[Address, str] = {}
         self._transports: tuple[str, ...] = ("UDP", "TCP", "TLS")
         self._families: tuple[int, ...] = (dns.A,)
-        self.queries = 0
+        self.queries = self.slow = 0
         self.failures = 0
 
     def __len__(self) -> int:
@@ -271,6 +275,8 @@ class Locator:
             dns.AAAA: self._resolver.lookupIPV6Address,
         }[question.kind]
         limit = self._settings.time_limit
+        began = self._clock.seconds()
+        wait.addBoth(self._measured, began)
         try:
             answer = ask(question.name, (1, max(1, int(limit) - 1)))
         except (ValueError, UnicodeError):
@@ -280,6 +286,11 @@ class Locator:
             self._found, self._not_found, callbackArgs=(question,), errbackArgs=(question,)
         )
         return wait
+
+    def _measured(self, result: ResultT, began: float) -> ResultT:
+        if self._clock.seconds() - began > SLOW:
+            self.slow += 1
+        return result
 
     def _found(
         self,

@@ -311,7 +311,13 @@ class EveryCommandTests(OpensipsCliTestCase):
 
     def statistics(self) -> list[Asked]:
         kinds = frozenset({"incremental", "non-incremental"})
+        every = dict.fromkeys(STATISTICS, int)
         return [
+            asked(
+                f"get_statistics {shlex.quote('statistics=' + ' '.join(STATISTICS))}",
+                every,
+                "named",
+            ),
             asked("get_statistics statistics=rcv_requests", {"core:rcv_requests": int}),
             asked("get_statistics statistics=nothing", "ERROR Statistics Not Found"),
             asked("list_statistics", dict),
@@ -498,6 +504,36 @@ class EveryCommandTests(OpensipsCliTestCase):
             asked("t_reply code=480 reason=Gone trans_id=x to_tag=t", "ERROR Transaction not"),
         ]
 
+
+#: The groups of section 3, statistics.
+STATISTICS = tuple(
+    f"{group}:{name}"
+    for group, names in (
+        ("core", "rcv_requests rcv_replies fwd_requests fwd_replies drop_requests drop_replies"),
+        (
+            "core",
+            "err_requests err_replies bad_URIs_rcvd unsupported_methods bad_msg_hdr timestamp",
+        ),
+        ("net", "waiting_udp waiting_tcp waiting_tls"),
+        ("tm", "received_replies relayed_replies local_replies UAS_transactions UAC_transactions"),
+        ("tm", "2xx_transactions 3xx_transactions 4xx_transactions 5xx_transactions"),
+        ("tm", "6xx_transactions inuse_transactions"),
+        ("sl", "1xx_replies 2xx_replies 3xx_replies 4xx_replies 5xx_replies 6xx_replies"),
+        ("sl", "sent_replies sent_err_replies received_ACKs"),
+        ("usrloc", "registered_users location-users location-contacts location-expires"),
+        ("registrar", "max_expires max_contacts default_expire accepted_registrations"),
+        ("dialog", "active_dialogs early_dialogs processed_dialogs expired_dialogs"),
+        ("dialog", "failed_dialogs"),
+        ("msilo", "stored_messages dumped_messages failed_messages dumped_reminders"),
+        ("load", "load load1m load10m load-all load1m-all load10m-all"),
+        ("shmem", "total_size used_size real_used_size max_used_size free_size fragments"),
+        ("dns", "dns_total_queries dns_slow_queries"),
+        ("sql", "sql_total_queries sql_slow_queries"),
+        ("cdb", "cdb_total_queries cdb_slow_queries"),
+        ("uri", "positive_checks negative_checks"),
+    )
+    for name in names.split()
+)
 
 #: Section 3, for the modules of the reference configuration.
 SPECIFIED = frozenset(

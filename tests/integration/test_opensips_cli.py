@@ -150,6 +150,9 @@ class CommandsTests(OpensipsCliTestCase):
             ((), "SQL queries:     OK"),
             (("memory",), "OK: no issues detected."),
             (("load",), "OpenSIPS Processing Status"),
+            (("dns",), "DNS Queries"),
+            (("sql",), "SQL Queries"),
+            (("nosql",), "NoSQL (CacheDB) Queries"),
         ):
             chosen = [part for option in self.ways["http"] for part in ("-o", option)]
             name = "-".join(("diagnose", *command))

@@ -222,6 +222,8 @@ class RefusalTests(LayerTestCase):
         self.assertEqual(first.get("to"), second.get("to"))
         self.receive(request("ACK sip:pbx.test", to=first.get("to") or ""))
         self.assertEqual(self.user.acks, [])
+        found = self.layer.statistics()
+        self.assertEqual((found["sl:4xx_replies"], found["sl:received_ACKs"]), (2, 1))
 
     def test_bad_via_in_a_request(self) -> None:
         """Found while matching; nothing escapes."""

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pbx.interfaces import IFlow, IWireTap
+from pbx.sip.errors import MalformedMessage, MalformedURI
 from pbx.transport.delivery import Delivery
 from tests.fakes import FakeFlow
 from tests.transport.parts import OPTIONS, Tap
@@ -54,3 +55,14 @@ class WireTests(SynchronousTestCase):
         self.show()
         self.assertEqual(len(tap.seen), 1)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class CountersTests(SynchronousTestCase):
+    def test_what_could_not_be_read(self) -> None:
+        """Bad URIs, and what is no answerable request, under the names of the reference."""
+        delivery, flow = Delivery(), FakeFlow()
+        delivery.malformed_received(MalformedURI("no host"), flow)
+        delivery.malformed_received(MalformedMessage("Bad Status-Line"), flow)
+        found = delivery.statistics()
+        names = ("core:bad_msg_hdr", "core:bad_URIs_rcvd", "core:err_replies")
+        self.assertEqual([found[name] for name in names], [2, 1, 1])

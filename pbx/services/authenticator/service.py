@@ -68,6 +68,8 @@ class Authenticator:
         self._stand_in = Account("", "", "", tuple((name, self.nobody) for name in HASHES))
         self._retry: IDelayedCall | None = None
         self.checked = self.challenged = self.rejected = self.stale = 0
+        #: Logins whose From or To is theirs, and those that named somebody else.
+        self.matching = self.foreign = 0
         events.subscribe(TableChanged, self._table_changed)
 
     def _made_nonces(self, key: bytes) -> Nonces:
@@ -149,12 +151,14 @@ class Authenticator:
             return refusal
         assert account is not None
         if not self.accounts.may_be(account.username, account.domain, identity.user):
+            self.foreign += 1
             self._failed(credentials, arrival.peer, "another user's name")
             return FORBIDDEN
         if account.domain != domain and self._settings.use_domain:
             self._failed(credentials, arrival.peer, "another domain's user")
             return FORBIDDEN
         self._guard.proved(arrival.peer.host)
+        self.matching += 1
         return None
 
     def log_in(
@@ -298,6 +302,8 @@ class Authenticator:
             "auth:rejected": self.rejected,
             "auth:stale": self.stale,
             "auth:used_nonces": len(self._nonces),
+            "uri:positive_checks": self.matching,
+            "uri:negative_checks": self.foreign,
         }
 
 
