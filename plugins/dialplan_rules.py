@@ -9,6 +9,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from pbx.rows import column, left_out, whole
 from plugins.dialplan_patterns import check_pattern, compile_template, expand
 from plugins.timerec import Schedule, parse
 
@@ -105,10 +106,11 @@ def make_plans(rows: Sequence[Sequence[object]], longest: int) -> tuple[dict[int
     found: dict[int, list[tuple[int, int, int, int, Rule]]] = {}
     for row in rows:
         try:
-            if _number(row[9]):
+            if whole("disabled", row[9]):
                 continue
-            id, dpid, priority = _number(row[0]), _number(row[1]), _number(row[2])
-            operator, flags = _number(row[3]), _number(row[5])
+            id, dpid = whole("id", row[0]), whole("dpid", row[1])
+            priority = whole("pr", row[2])
+            operator, flags = whole("match_op", row[3]), whole("match_flags", row[5])
             rule = make_rule(
                 operator,
                 str(row[4] or ""),
@@ -117,7 +119,7 @@ def make_plans(rows: Sequence[Sequence[object]], longest: int) -> tuple[dict[int
                 longest=longest,
             )
         except ValueError as error:
-            log.warn("dialplan row {id} is left out: {error!s}", id=row[0], error=error)
+            left_out("dialplan", row[0], error)
             continue
         found.setdefault(dpid, []).append((priority, id, operator, flags, rule))
     plans: dict[int, Plan] = {}
@@ -142,12 +144,14 @@ def make_rule(
     case = re.IGNORECASE if flags & IGNORE_CASE else 0
     pattern: re.Pattern[str] | None = None
     if operator == REGEX:
-        pattern = check_pattern(expression, case, longest)
+        with column("match_exp"):
+            pattern = check_pattern(expression, case, longest)
     elif operator == FNMATCH:
         pattern = re.compile(rf"\A{fnmatch_pattern(expression)}", case)
     elif operator != EQUAL:
         raise ValueError(f"match_op {operator}: 0 equal, 1 regular expression, 2 file name pattern")
-    found = check_pattern(subst, case, longest) if subst else None
+    with column("subst_exp"):
+        found = check_pattern(subst, case, longest) if subst else None
     # "\1" of a rule without subst_exp means a group of its match_exp.
     template = compile_template(replacement) if replacement else None
     used = max((part for part in template or () if isinstance(part, int)), default=-1)
@@ -156,7 +160,3 @@ def make_rule(
     if used > (found.groups if found is not None else -1):
         raise ValueError(f"repl_exp {replacement!r}: there is no group {used}")
     return Rule(expression, pattern, found, template, attrs, parse(timerec))
-
-
-def _number(value: object) -> int:
-    return int(str(value or 0))

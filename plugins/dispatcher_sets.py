@@ -9,6 +9,7 @@ from zlib import crc32
 
 from twisted.logger import Logger
 
+from pbx.rows import column, left_out, whole
 from pbx.sip.message import Request
 from pbx.sip.uri import URI
 from plugins.probing import Peer, parse_place, parse_socket
@@ -60,17 +61,21 @@ class Destination(Peer):
 
     def __init__(self, row: Sequence[object]) -> None:
         """Raises ValueError."""
-        super().__init__(parse_place(str(row[2] or "")), parse_socket(row[3]))
-        self.id = int(str(row[0]))
-        self.set = int(str(row[1] or 0))
-        self.state = self.stored = int(str(row[4] or 0))
-        self.probe_mode = int(str(row[5] or 0))
+        with column("destination"):
+            place = parse_place(str(row[2] or ""))
+        with column("socket"):
+            socket = parse_socket(row[3])
+        super().__init__(place, socket)
+        self.id = whole("id", row[0])
+        self.set = whole("setid", row[1])
+        self.state = self.stored = whole("state", row[4])
+        self.probe_mode = whole("probe_mode", row[5])
         self.weight_text = str(row[6] or "1").strip(" \t")
         if self.weight_text.startswith("fs://"):
             self.weight = FREESWITCH_WEIGHT
         else:
-            self.weight = int(self.weight_text)
-        self.priority = int(str(row[7] or 0))
+            self.weight = whole("weight", self.weight_text)
+        self.priority = whole("priority", row[7])
         self.attrs = str(row[8] or "")
         self.description = str(row[9] or "")
         self.pushed = ""
@@ -207,7 +212,7 @@ def make_groups(rows: Iterable[Sequence[object]]) -> dict[int, Group]:
         try:
             destination = Destination(row)
         except ValueError as error:
-            log.warn("dispatcher row {id} is left out: {error!s}", id=row[0], error=error)
+            left_out("dispatcher", row[0], error)
             continue
         found.setdefault(destination.set, []).append(destination)
     return {id: Group(id, destinations) for id, destinations in found.items()}

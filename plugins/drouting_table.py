@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from twisted.logger import Logger
 
+from pbx.rows import column, left_out, whole
 from pbx.sip.uri import URI
 from plugins.probing import Peer, parse_place, parse_socket
 from plugins.timerec import Schedule, parse
@@ -45,18 +46,22 @@ class Gateway(Peer):
     def __init__(self, row: Sequence[object]) -> None:
         """Raises ValueError."""
         self.address = str(row[2] or "").strip(" \t")
-        super().__init__(parse_place(self.address), parse_socket(row[8]))
+        with column("address"):
+            place = parse_place(self.address)
+        with column("socket"):
+            socket = parse_socket(row[8])
+        super().__init__(place, socket)
         self.id = str(row[0] or "").strip(" \t")
         if not self.id:
-            raise ValueError("empty gwid")
-        self.kind = number(row[1])
-        self.strip = number(row[3])
+            raise ValueError("gwid: empty")
+        self.kind = whole("type", row[1])
+        self.strip = whole("strip", row[3])
         self.prefix = str(row[4] or "").strip(" \t")
         self.attrs = str(row[5] or "")
-        self.probe_mode = number(row[6])
-        self.state = self.stored = number(row[7])
+        self.probe_mode = whole("probe_mode", row[6])
+        self.state = self.stored = whole("state", row[7])
         if self.strip < 0:
-            raise ValueError(f"strip {self.strip}: expected 0 or more")
+            raise ValueError(f"strip: expected 0 or more, not {self.strip}")
 
     def number_for(self, dialled: str) -> str:
         """How this gateway wants a number; "" when nothing is left of it."""
@@ -87,15 +92,15 @@ class Carrier:
         self.id = str(row[0] or "").strip(" \t")
         self.entries = parse_list(row[1])
         if not self.id or any(entry.is_carrier for entry in self.entries):
-            raise ValueError("empty carrierid, or a carrier in the list of a carrier")
-        flags = number(row[2])
+            raise ValueError("carrierid: empty, or gwlist: a carrier in the list of a carrier")
+        flags = whole("flags", row[2])
         if version < 3:
             self.by_weight = bool(flags & 1)
             self.first_only, off = bool(flags & 2), bool(flags & 4)
         else:
             self.by_weight = str(row[3] or "").upper() == BY_WEIGHT
             self.first_only, off = bool(flags & 1), bool(flags & 2)
-        self.stored = number(row[4])
+        self.stored = whole("state", row[4])
         self.enabled = not off and self.stored == 0
         self.attrs = str(row[5] or "")
 
@@ -107,8 +112,9 @@ class Rule:
 
     def __init__(self, row: Sequence[object], plus: bool, extra: str) -> None:
         """``plus``: a leading + of the prefix means nothing. Raises ValueError."""
-        self.id = number(row[0])
-        self.groups = parse_groups(row[1])
+        self.id = whole("ruleid", row[0])
+        with column("groupid"):
+            self.groups = parse_groups(row[1])
         prefix = str(row[2] or "").strip(" \t")
         if plus:
             prefix = prefix.removeprefix("+")
@@ -116,7 +122,7 @@ class Rule:
             raise ValueError(f"prefix {prefix!r}: expected digits")
         self.prefix = prefix
         self.schedule: Schedule | None = parse(str(row[3] or ""))
-        self.priority = number(row[4])
+        self.priority = whole("priority", row[4])
         self.entries = parse_list(row[5])
         self.by_weight = str(row[6] or "").upper() == BY_WEIGHT
         self.attrs = str(row[7] or "")
@@ -168,11 +174,6 @@ def _rank(rule: Rule) -> tuple[int, int]:
     return -rule.priority, rule.id
 
 
-def number(value: object) -> int:
-    """The number in a column. Raises ValueError."""
-    return int(str(value or 0))
-
-
 @lru_cache(maxsize=1024)
 def parse_groups(value: object) -> tuple[int, ...]:
     """``0,3`` or ``0;3``. Raises ValueError."""
@@ -204,7 +205,7 @@ def make_gateways(rows: Iterable[Sequence[object]]) -> dict[str, Gateway]:
         try:
             gateway = Gateway(row)
         except ValueError as error:
-            log.warn("dr_gateways row {id} is left out: {error!s}", id=row[0], error=error)
+            left_out("dr_gateways", row[0], error)
             continue
         made[gateway.id] = gateway
     return made
@@ -217,7 +218,7 @@ def make_carriers(rows: Iterable[Sequence[object]], version: int) -> dict[str, C
         try:
             carrier = Carrier(row, version)
         except ValueError as error:
-            log.warn("dr_carriers row {id} is left out: {error!s}", id=row[0], error=error)
+            left_out("dr_carriers", row[0], error)
             continue
         made[carrier.id] = carrier
     return made
@@ -232,7 +233,7 @@ def add_rules(
         try:
             rule = Rule(row, plus, extra)
         except ValueError as error:
-            log.warn("dr_rules row {id} is left out: {error!s}", id=row[0], error=error)
+            left_out("dr_rules", row[0], error)
             continue
         added += 1
         for group in rule.groups:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from pbx import __version__
@@ -67,6 +68,7 @@ SAME = {
 GAUGE_ENDS = ("-users", "-contacts", "-used", "-load", "_pending", "_queued", "_size")
 
 Recipes = Sequence[Sequence[str]]
+log = Logger()
 
 CACHE_STORE: Recipes = (("system", "attr", "value"), ("system", "attr", "value", "expire"))
 
@@ -187,6 +189,7 @@ class CoreCommands:
                 try:
                     await IReloadable(part).reload()
                 except Exception as error:
+                    log.warn("what was read before stays: {error!s}", error=error)
                     faults.append(str(error))
         if faults:
             raise CommandFailed(500, "; ".join(faults))

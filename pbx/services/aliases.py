@@ -8,6 +8,7 @@ from zope.interface import implementer
 
 from pbx.events import TableChanged
 from pbx.interfaces import IAliases, IDatabase, IEvents, IReloadable, IStartable
+from pbx.rows import left_out, needed
 from pbx.sip.uri import URI
 
 
@@ -44,15 +45,16 @@ class Aliases:
     async def reload(self) -> None:
         """Read the table again."""
         rows = await self._database.query(
-            "SELECT alias_username, alias_domain, username, domain FROM dbaliases"
+            "SELECT id, alias_username, alias_domain, username, domain FROM dbaliases"
         )
-        self._targets = {
-            (str(alias or ""), str(domain or "").lower()): (
-                str(user or ""),
-                str(host or "").lower(),
-            )
-            for alias, domain, user, host in rows
-        }
+        targets: dict[tuple[str, str], tuple[str, str]] = {}
+        for id, alias, domain, user, host in rows:
+            try:
+                key = needed("alias_username", alias), needed("alias_domain", domain).lower()
+                targets[key] = needed("username", user), needed("domain", host).lower()
+            except ValueError as error:
+                left_out("dbaliases", id, error)
+        self._targets = targets
 
     def _table_changed(self, event: TableChanged) -> None:
         if event.table == "dbaliases":

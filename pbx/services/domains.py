@@ -10,6 +10,8 @@ from zope.interface import implementer
 
 from pbx.events import TableChanged
 from pbx.interfaces import ICommands, IDatabase, IDomains, IEvents, IReloadable, IStartable
+from pbx.rows import column, left_out, needed, whole
+from pbx.sip.uri import split_host_port
 
 
 @implementer(IDomains, IStartable, IReloadable, ICommands)
@@ -67,9 +69,21 @@ class Domains:
 
     async def reload(self) -> None:
         """Read the table again."""
-        rows = await self._database.query("SELECT domain, attrs, accept_subdomain FROM domain")
-        self._rows = {_host(name): attrs for name, attrs, _ in rows if name}
-        self._parents = frozenset(_host(name) for name, _, sub in rows if name and sub)
+        rows = await self._database.query("SELECT id, domain, attrs, accept_subdomain FROM domain")
+        names: dict[str, str | None] = {}
+        parents: set[str] = set()
+        for id, name, attrs, below in rows:
+            try:
+                host = _host(needed("domain", name))
+                with column("domain"):
+                    split_host_port(f"[{host}]" if ":" in host else host)
+                if whole("accept_subdomain", below):
+                    parents.add(host)
+            except ValueError as error:
+                left_out("domain", id, error)
+                continue
+            names[host] = attrs
+        self._rows, self._parents = names, frozenset(parents)
 
     def _table_changed(self, event: TableChanged) -> None:
         if event.table == "domain":

@@ -201,6 +201,21 @@ def plan(present: Present, dialect: Dialect) -> Plan:
     return Plan((*_schema_table_first(statements), *_version_rows(present)), tuple(added))
 
 
+def unknown_columns(present: Present) -> tuple[str, ...]:
+    """One line for each column that somebody else added to a table of ours."""
+    lines: list[str] = []
+    for file in schema_files():
+        for statement in file.statements:
+            found = present.tables.get(statement.name, frozenset())
+            if statement.kind == "TABLE":
+                more = found - {name.lower() for name, _ in statement.columns}
+                lines += [
+                    f"column {statement.name}.{name} is unknown and left alone"
+                    for name in sorted(more)
+                ]
+    return tuple(lines)
+
+
 def _schema_table_first(
     statements: Sequence[tuple[str, tuple[object, ...]]],
 ) -> list[tuple[str, tuple[object, ...]]]:

@@ -146,7 +146,7 @@ class PostgresDatabase:
         if plan.statements:
             await self._run(apply)
             await self._read_catalogue()
-        return plan.added if present.tables else ()
+        return (*plan.added, *layout.unknown_columns(present)) if present.tables else ()
 
     async def _read_catalogue(self) -> layout.Present:
         columns = await self._run_sql(postgres_sql.COLUMNS, None)

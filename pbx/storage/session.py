@@ -196,7 +196,7 @@ class Session:
                 for sql, params in plan.statements:
                     connection.execute(sql, params)
         self._unique.clear()
-        return plan.added if present.tables else ()
+        return (*plan.added, *layout.unknown_columns(present)) if present.tables else ()
 
     def watch(self, tables: Sequence[str]) -> None:
         """Let triggers count the changes of these tables, whoever makes them."""

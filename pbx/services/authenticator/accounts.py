@@ -9,11 +9,14 @@ from twisted.internet.task import deferLater
 
 from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase
+from pbx.rows import left_out, needed
 from pbx.services.authenticator.settings import AuthenticatorSettings
 from pbx.sip.digest import ha1
 
 #: Rows that are taken over in one turn of the reactor: a few milliseconds.
 PAGE = 2000
+#: Rows at fault that are named in the log.
+MAX_FAULTS = 100
 #: HA1s kept of one account: it may use several algorithms and spellings of its name.
 SPELLINGS = 6
 _HASH_COLUMNS = {"MD5": "ha1", "SHA-256": "ha1_sha256", "SHA-512-256": "ha1_sha512t256"}
@@ -75,6 +78,7 @@ class Accounts:
         self._reading = False
         self._again = False
         self._lacking: set[str] = set()
+        self._faults = 0
         self.offered: Sequence[str] = settings.algorithms
 
     def __len__(self) -> int:
@@ -110,6 +114,7 @@ class Accounts:
 
     async def _read_all(self) -> None:
         self._lacking.clear()
+        self._faults = 0
         columns = await self._hash_columns()
         sql = (
             f"SELECT id, username, domain, {', '.join([self._settings.password_column, *columns])}"
@@ -166,7 +171,13 @@ class Accounts:
     def _take(
         self, fresh: dict[str, Account], row: Sequence[object], columns: Sequence[str]
     ) -> None:
-        user, domain = str(row[1] or ""), str(row[2] or "").lower()
+        try:
+            user, domain = needed("username", row[1]), str(row[2] or "").lower()
+        except ValueError as error:
+            self._faults += 1
+            if self._faults <= MAX_FAULTS:
+                left_out("subscriber", row[0], error)
+            return
         hashes = {
             name: str(value).lower()
             for name, column in _COLUMNS.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from pbx.rows import needed, whole
 from pbx.services.dialogs.call import Call, Leg
 from pbx.sip.address import Address
 from pbx.sip.dialog import cookie_of
@@ -117,7 +118,7 @@ def _facts(call: Call, node: str) -> str:
 def from_row(row: Sequence[object]) -> Call:
     """The call of a row, whoever wrote it. Raises ValueError."""
     value = dict(zip(DIALOG_COLUMNS, row, strict=True))
-    number = _number(value["dlg_id"])
+    number = whole("dlg_id", needed("dlg_id", value["dlg_id"]))
     variables = decode(_text(value["vars"]))
     facts = _known_facts(variables.pop(FACTS, "{}"))
     from_tag = _text(value["from_tag"])
@@ -133,9 +134,9 @@ def from_row(row: Sequence[object]) -> Call:
     call.from_display = str(facts.get("name") or "")
     call.node = str(facts.get("node") or "")
     call.correlation = str(facts.get("call") or did)
-    call.state = _number(value["state"])
-    call.timeout = _number(value["timeout"])
-    start = _number(value["start_time"])
+    call.state = whole("state", needed("state", value["state"]))
+    call.timeout = whole("timeout", value["timeout"])
+    start = whole("start_time", value["start_time"])
     call.answered = _seconds(facts.get("answered"), start)
     call.created = _seconds(facts.get("created"), start)
     call.accounted = bool(facts.get("acc", True))
@@ -152,7 +153,7 @@ def from_row(row: Sequence[object]) -> Call:
 
 
 def _restore_leg(leg: Leg, value: Mapping[str, object], side: str, peer: Address | None) -> None:
-    leg.cseq = leg.invite_cseq = _number(value[f"{side}_cseq"] or 0)
+    leg.cseq = leg.invite_cseq = whole(f"{side}_cseq", value[f"{side}_cseq"])
     routes = _text(value[f"{side}_route_set"])
     leg.route_set = tuple(split_outside(routes, ",")) if routes else ()
     leg.target = _text(value[f"{side}_contact"])
@@ -184,10 +185,6 @@ def _text(value: object) -> str:
     if isinstance(value, (bytes, memoryview)):
         return bytes(value).decode("utf-8", "surrogateescape")
     return str(value)
-
-
-def _number(value: object) -> int:
-    return int(str(value))
 
 
 def _seconds(value: object, otherwise: int) -> float:

@@ -9,6 +9,7 @@ from functools import partial
 from twisted.logger import Logger
 
 from pbx.interfaces import IDatabase, IWriteBehind
+from pbx.rows import left_out
 from pbx.services.dialogs.call import CONFIRMED, ENDED, NO_ACK, Call
 from pbx.services.dialogs.rows import (
     BYE_ON_TIMEOUT,
@@ -58,7 +59,7 @@ class CallStore:
             try:
                 call = from_row(row)
             except ValueError as error:
-                self.log.warn("a row of dialog cannot be read: {error}", error=error)
+                left_out("dialog", row[0], error)
                 continue
             if call.state in (NO_ACK, CONFIRMED):
                 calls.append(call)

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from twisted.logger import Logger
 
+from pbx.rows import column, left_out, whole
 from pbx.sip.address import Address
-from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
 
 NEVER, WHEN_DISABLED, ALWAYS = 0, 1, 2
@@ -116,13 +116,16 @@ def make_destinations(
     made: dict[int, Destination] = {}
     for row in rows:
         try:
-            id, group, mode = int(str(row[0])), int(str(row[1])), int(str(row[4] or 0))
-            uri = URI.parse(str(row[2]).strip())
-            if not uri.is_sip:
-                raise ValueError(f"{uri}: expected a sip URI")
-            capacity = parse_resources(str(row[3]))
-        except (ValueError, MalformedURI) as error:
-            log.warn("load_balancer row {id} is left out: {error!s}", id=row[0], error=error)
+            id, group = whole("id", row[0]), whole("group_id", row[1])
+            mode = whole("probe_mode", row[4])
+            with column("dst_uri"):
+                uri = URI.parse(str(row[2] or "").strip())
+                if not uri.is_sip:
+                    raise ValueError(f"{uri}: expected a sip URI")
+            with column("resources"):
+                capacity = parse_resources(str(row[3] or ""))
+        except ValueError as error:
+            left_out("load_balancer", row[0], error)
             continue
         destination = Destination(id, group, uri, capacity, mode, str(row[5]) if row[5] else None)
         known = before.get(id)

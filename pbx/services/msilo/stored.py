@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pbx.interfaces import IDatabase
+from pbx.rows import left_out, needed, whole
 from pbx.services.msilo.settings import MessageSiloSettings
 from pbx.sip.errors import SIPError
 from pbx.sip.message import Request
@@ -139,9 +140,9 @@ class SiloTable:
             dst_addr=str(to).strip(),
             username=str(user),
             domain=str(domain),
-            inc_time=int(received),
-            exp_time=int(expires),
-            snd_time=int(due),
+            inc_time=whole("inc_time", received),
+            exp_time=whole("exp_time", expires),
+            snd_time=whole("snd_time", due),
             ctype=" ".join(str(content_type).split()) if content_type else None,
             body=body.encode() if isinstance(body, str) else bytes(body or b""),
         )
@@ -171,7 +172,14 @@ class SiloTable:
         rows = await self._database.query(
             "SELECT id, username, domain, snd_time FROM silo WHERE id > ? ORDER BY id", (after,)
         )
-        return [(int(id), str(user), str(domain), int(due)) for id, user, domain, due in rows]
+        found: list[tuple[int, str, str, int]] = []
+        for id, user, domain, due in rows:
+            try:
+                owner = needed("username", user), needed("domain", domain)
+                found.append((int(id), *owner, whole("snd_time", due)))
+            except ValueError as error:
+                left_out("silo", id, error)
+        return found
 
     async def expire(self, now: float) -> None:
         """Remove the rows whose time is over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pbx.rows import whole
 from pbx.services.presence.publications import Publication
 from pbx.services.presence.subscription import ACTIVE, PENDING, Package, Subscription, sip_uri
 from pbx.sip.dialog import Dialog
@@ -80,8 +81,8 @@ def publication_of(row: Sequence[object], packages: Mapping[str, Package]) -> Pu
     content_type = known.content_types[0]
     publication = Publication(known.name, presentity, _bytes(body), content_type, _text(sender))
     publication.etag = _text(etag)
-    publication.expires = float(_number(expires))
-    publication.received = float(_number(received))
+    publication.expires = float(whole("expires", expires))
+    publication.received = float(whole("received_time", received))
     return publication
 
 
@@ -145,7 +146,7 @@ def subscription_of(row: Sequence[object], packages: Mapping[str, Package]) -> S
     value = dict(zip(WATCHERS_COLUMNS, row, strict=True))
     text = {name: _text(found) for name, found in value.items()}
     package = packages.get(text["event"])
-    status = _number(value["status"])
+    status = whole("status", value["status"])
     if package is None or status not in (ACTIVE, PENDING):
         return None
     presentity = f"{text['to_user']}@{text['to_domain']}"
@@ -161,14 +162,14 @@ def subscription_of(row: Sequence[object], packages: Mapping[str, Package]) -> S
         local_tag=text["to_tag"],
         remote_tag=text["from_tag"],
         target=text["contact"],
-        local_cseq=_number(value["local_cseq"]) + LEAP,
-        remote_cseq=_number(value["remote_cseq"]),
+        local_cseq=whole("local_cseq", value["local_cseq"]) + LEAP,
+        remote_cseq=whole("remote_cseq", value["remote_cseq"]),
         route_set=split_outside(routes, ",") if routes else (),
     )
     subscription = Subscription(dialog, event, package, presentity, watcher)
-    subscription.expires = float(_number(value["expires"]))
+    subscription.expires = float(whole("expires", value["expires"]))
     subscription.status = status
-    subscription.version = _number(value["version"]) + LEAP
+    subscription.version = whole("version", value["version"]) + LEAP
     subscription.socket = text["socket_info"]
     subscription.local_contact = text["local_contact"]
     subscription.node = text["sharing_tag"]
@@ -188,7 +189,3 @@ def _bytes(value: object) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     return _text(value).encode("utf-8", "surrogateescape")
-
-
-def _number(value: object) -> int:
-    return int(str(value))

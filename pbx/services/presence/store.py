@@ -8,6 +8,7 @@ from functools import partial
 from twisted.logger import Logger
 
 from pbx.interfaces import IDatabase, IWriteBehind
+from pbx.rows import left_out
 from pbx.services.presence.publications import Publication
 from pbx.services.presence.rows import (
     PRESENTITY_COLUMNS,
@@ -52,7 +53,7 @@ class PresenceStore:
             try:
                 publication = publication_of(row, packages)
             except ValueError as error:
-                self.log.warn("a row of presentity cannot be read: {error}", error=error)
+                left_out("presentity", f"{row[0]}@{row[1]};{row[3]}", error)
                 continue
             if publication is None:
                 continue
@@ -76,7 +77,7 @@ class PresenceStore:
             try:
                 subscription = subscription_of(row, packages)
             except (ValueError, SIPError) as error:
-                self.log.warn("a row of active_watchers cannot be read: {error}", error=error)
+                left_out("active_watchers", f"{row[0]};{row[9]}", error)
                 continue
             if subscription is None or subscription.node not in mine:
                 continue

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pbx.errors import DatabaseError
 from pbx.events import FlowClosed, Registered, Unregistered
 from pbx.interfaces import (
     ICache,
@@ -126,9 +127,14 @@ class Registrar:
 
     async def _load(self) -> None:
         now = int(self._clock.seconds())
-        await self._database.execute(
-            "DELETE FROM location WHERE expires <> 0 AND expires <= ?", (now,)
-        )
+        try:
+            await self._database.execute(
+                "DELETE FROM location WHERE expires <> 0 AND expires <= ?", (now,)
+            )
+        except DatabaseError as error:
+            if not error.refused:
+                raise
+            self.log.warn("expired rows of location stay: {why}", why=error.message)
         names = self._domains.names()
         self._rows = Rows(
             self._settings.use_domain,
