@@ -192,7 +192,9 @@ class Policy:
             return Reply(404)
         if request.method == "MESSAGE" and self.silo:
             return await self.silo.store(request, arrival, uri)
-        return Reply(480)
+        # A node has its own idea of what becomes of the call: voicemail, as a rule.
+        missed = request.method == "INVITE" and not self.is_from_freeswitch(arrival, request)
+        return Reply(480, account=missed)
 
     async def after_phones(
         self, uri: URI, arrival: Arrival, request: Request, failed: Response

@@ -65,6 +65,7 @@ class Reply:
     """Answer the request ourselves; an empty ``reason`` is the standard phrase.
 
     ``to_tag`` is for who begins a dialog and must know the tag; otherwise one is made up.
+    ``account`` writes accounting rows of a call that goes nowhere: its callee missed it.
     """
 
     status: int
@@ -72,6 +73,7 @@ class Reply:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     to_tag: str = ""
+    account: bool = False
 
 
 #: Called with the request and the best response when all targets failed; its verdict goes on with

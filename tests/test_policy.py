@@ -367,8 +367,8 @@ class EmbeddedTests(PolicyTestCase):
             self.assertFalse(verdict.account)
 
     def test_nobody_there(self) -> None:
-        """404 for an unknown user, 480 for one who is away."""
-        self.assertEqual(self.route("INVITE sip:1002@pbx.test"), Reply(480))
+        """404 for an unknown user, 480 for one who is away, who has missed a call then."""
+        self.assertEqual(self.route("INVITE sip:1002@pbx.test"), Reply(480, account=True))
         self.assertEqual(self.route("INVITE sip:4711@pbx.test"), Reply(404))
 
     def test_method_not_accepted(self) -> None:

@@ -32,6 +32,7 @@ from pbx.sip.forking import DEFAULT_BREADTH
 from pbx.sip.message import Request, Response
 from pbx.sip.nat import behind_nat
 from pbx.sip.route import strip_own
+from pbx.sip.status import reason_phrase
 from pbx.sip.uri import URI
 from pbx.sip.validate import validate
 from pbx.sip.via import find_loop
@@ -158,6 +159,10 @@ class ProxyCore:
             return
         self._invites.pop(transaction, None)
         if isinstance(verdict, Reply):
+            if verdict.account and request.method == "INVITE" and self._dialogs is not None:
+                did = self._dialogs.begin(request, arrival, True)
+                reason = verdict.reason or reason_phrase(verdict.status)
+                self._dialogs.failed(did, verdict.status, reason, False)
             self._replier.respond(transaction, verdict)
         elif isinstance(verdict, Drop):
             self.dropped += 1

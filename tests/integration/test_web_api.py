@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from pbx.sip.digest import ha1
@@ -71,6 +72,19 @@ class WebAPITests(WebCase):
         self.assertFalse(call["answered"])
         self.assertEqual(browser.ask("POST", "/api/logout", {})[0], 204)
         self.assertEqual(browser.ask("GET", "/api/me")[0], 401)
+
+    def test_calls_missed_while_the_page_was_closed(self) -> None:
+        """They stand in the history of who was away, and of the caller."""
+        pbx = self.pbx(users=("alice", "bob"))
+        alice = self.phone(pbx, "alice")
+        invite = alice.invite("bob")
+        alice.acknowledge(invite, alice.response(480))
+        for user, direction, peer in (("bob", "in", "alice"), ("alice", "out", "bob")):
+            browser = self.web(pbx)
+            browser.log_in(user)
+            (call,) = until(partial(browser.get, "/api/history"), "the missed call", 5)
+            shown = (call["direction"], call["peer"], call["disposition"], call["answered"])
+            self.assertEqual(shown, (direction, peer, "missed", False))
 
     def test_session_and_link_survive_a_restart(self) -> None:
         """kill -9 included: both are in the database before they are used."""
