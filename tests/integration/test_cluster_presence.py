@@ -10,6 +10,7 @@ from pbx.sip.message import Request
 from tests.integration.cluster_case import ClusterCase, Node
 from tests.integration.harness import until
 from tests.integration.phone import Datagrams, Phone, exchange
+from tests.integration.test_xcap import RULE, RULES, RULESET, Curl
 from tests.integration.watching import NS, next_notify
 
 PIDF = (
@@ -93,3 +94,26 @@ class ClusterPresenceTests(ClusterCase):
         bob.respond(bob.request("MESSAGE", 15), 200)
         until(lambda: a.sql("SELECT count(*) FROM silo") == [("0",)], "the row is gone", 10)
         self.assertTrue(bob.silent(3), bob.history())
+
+    def test_rules(self) -> None:
+        """Edited at one node, in PostgreSQL, and a watcher at the other hears of it."""
+        a, b = self.two("bob", "carol", presence={"force_active": False})
+        carol = self.phone_at(b, "carol")
+        asked = carol.make("SUBSCRIBE", "sip:bob@pbx.test", headers=[("Event", "presence")])
+        carol.authenticated(asked)
+        carol.response(202)
+        self.assertEqual(self.notified(carol).get("subscription-state"), "pending;expires=3600")
+        index = "pres-rules/users/sip:bob@pbx.test/index"
+        document = RULESET.format(RULE.format("carol", "allow"))
+        bob = Curl(a, "bob", self.folder)
+        self.assertEqual(bob.put(index, document, RULES), 201)
+        state = self.notified(carol).get("subscription-state") or ""
+        self.assertTrue(state.startswith("active"), state)
+        other = Curl(b, "bob", self.folder)
+        self.assertEqual((other.get(index), other.body.decode()), (200, document))
+        self.assertEqual(
+            other.ask("DELETE", index, b"", "-H", f"If-Match: {bob.headers['etag']}"), 200
+        )
+        state = self.notified(carol).get("subscription-state") or ""
+        self.assertTrue(state.startswith("pending"), state)
+        until(lambda: bob.get(index) == 404, "gone at the first node as well", 15)

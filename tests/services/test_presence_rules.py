@@ -212,6 +212,18 @@ class WatcherTests(PresenceCase):
             told.append(len(self.notified()))
         self.assertEqual([count for count in told if count], [50, 50, 20])
 
+    def test_some_of_a_crowd_leave_meanwhile(self) -> None:
+        replies = [self.watch(user=f"2{number:03}") for number in range(60)]
+        self.notified()
+        self.clock.rightNow = START + 10
+        self.write("pres-rules", rules(rule("allow")))
+        self.assertEqual(len(self.notified()), 50)
+        self.dialogs = 60
+        self.again(replies[-1], "Event: presence\nExpires: 0")
+        self.advance(1)
+        states = [state.partition(";")[0] for state in self.states()]
+        self.assertEqual((states.count("active"), states.count("terminated")), (9, 1))
+
     def test_rule_for_a_time(self) -> None:
         """The clock changes what is allowed, without any document."""
         span = "<cp:from>2023-11-14T22:13:30Z</cp:from><cp:until>2023-11-14T22:13:40Z</cp:until>"
@@ -224,19 +236,8 @@ class WatcherTests(PresenceCase):
             [state.partition(";")[0] for state in self.states()], ["pending", "active", "pending"]
         )
 
-    def test_restart(self) -> None:
-        """Rules that changed while we were away count."""
-        self.watch()
-        self.rows("SELECT id FROM active_watchers")
-        self.write("pres-rules", rules(rule("block")))
-        self.rows("SELECT id FROM active_watchers")
-        self.restart(kill=True)
-        self.advance(1)
-        self.assertEqual(self.states(), [])
-        self.watch(user="1004")
-        self.assertEqual(self.notified(), [])
-
     def test_rules_changed_meanwhile(self) -> None:
+        """While we were away: they count when we are back."""
         self.watch()
         self.rows("SELECT id FROM active_watchers")
         self.notified()

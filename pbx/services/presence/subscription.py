@@ -167,6 +167,10 @@ class SubscriptionTable:
         """Who watches this; a copy, safe to change the table under."""
         return list(self._by_state.get((package, presentity), ()))
 
+    def watches(self, subscription: Subscription, package: str, presentity: str) -> bool:
+        """Whether a subscription is one to this."""
+        return subscription in self._by_state.get((package, presentity), ())
+
     def watched(self, package: str, presentity: str) -> bool:
         """Whether anybody watches this."""
         return (package, presentity) in self._by_state

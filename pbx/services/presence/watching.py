@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.interfaces import IReactorTime
 
 from pbx.events import DocumentChanged
@@ -143,35 +145,43 @@ class Watching:
                 self.changed("presence.winfo", view.presentity)
 
     def _rules_changed(self, presentity: str) -> None:
-        """Who gets to see something else hears of it at once, whatever the rate limit says."""
-        told = 0
-        for subscription in self.table.watching("presence", presentity):
-            view = subscription.view_of(presentity)
-            if not self.authorisation.decide("presence", view, subscription.watcher):
-                continue
-            view.cause = CAUSES[view.status]
-            if view is subscription and view.status == TERMINATED:
-                self.end(subscription, "rejected")
-            else:
-                subscription.heard(presentity)
-                self._store.save(subscription)
-            subscription.not_before = 0.0
-            self.notifier.changed(subscription, told // AT_ONCE * PAUSE)
-            told += 1
-        decided = self._decided(presentity)
-        if told or decided:
-            self.changed("presence.winfo", presentity)
+        self._decide(presentity, list(self.table.watching("presence", presentity)))
 
-    def _decided(self, presentity: str) -> bool:
-        """Whether anybody who waited need not wait any more."""
-        decided = False
+    def _decide(self, presentity: str, subscriptions: Sequence[Subscription]) -> None:
+        """Who gets to see something else hears of it at once, whatever the rate limit says; a crowd
+        is decided about bit by bit.
+        """
+        for subscription in subscriptions[:AT_ONCE]:
+            # Meanwhile it may have ended, or its list lost this member.
+            if self.table.watches(subscription, "presence", presentity):
+                self._decide_about(presentity, subscription)
+        rest = subscriptions[AT_ONCE:]
+        if rest:
+            self._timers.call_later(PAUSE, self._decide, presentity, rest)
+            return
+        self._decided(presentity)
+        self.changed("presence.winfo", presentity)
+
+    def _decide_about(self, presentity: str, subscription: Subscription) -> None:
+        view = subscription.view_of(presentity)
+        if not self.authorisation.decide("presence", view, subscription.watcher):
+            return
+        view.cause = CAUSES[view.status]
+        if view is subscription and view.status == TERMINATED:
+            self.end(subscription, "rejected")
+        else:
+            subscription.heard(presentity)
+            self._store.save(subscription)
+        subscription.not_before = 0.0
+        self.notifier.changed(subscription)
+
+    def _decided(self, presentity: str) -> None:
+        """Those who waited need not wait any more."""
         for watcher, _ in self._waiting.of(presentity):
             view = View(presentity)
             self.authorisation.decide("presence", view, watcher)
             if view.status != PENDING:
                 self._waiting.remove(presentity, watcher)
-                decided = True
-        return decided
 
     def _document_changed(self, event: DocumentChanged) -> None:
         if event.auid not in ("rls-services", "resource-lists"):
