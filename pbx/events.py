@@ -224,6 +224,7 @@ class GatewayChanged:
     address: str
     state: str
     reason: str
+    partition: str = "default"
 
 
 @dataclass(frozen=True, slots=True)

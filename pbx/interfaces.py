@@ -520,13 +520,19 @@ class IDialplan(Interface):
 class IGateways(Interface):
     """Dynamic routing to gateways: the ``dr_*`` tables (plugin)."""
 
-    def is_gateway(peer: Address, via_port: int | None = None, kind: int | None = None) -> bool:
-        """Whether a request came from any gateway (of a ``type``), enabled or not. Connections
-        are compared by the port in Via.
+    def is_gateway(
+        peer: Address, via_port: int | None = None, kind: int | None = None, partition: str = ""
+    ) -> bool:
+        """Whether a request came from any gateway (of a ``type``, of a partition), enabled or not.
+        Connections are compared by the port in Via.
         """
 
-    def route(uri: URI, caller: URI, group: int | None = None) -> Sequence[Target]:
-        """Where to send a PSTN number, in the order to try (falling q)."""
+    def route(
+        uri: URI, caller: URI, group: int | None = None, partition: str = ""
+    ) -> Sequence[Target]:
+        """Where to send a PSTN number, in the order to try (falling q). ``partition`` is one of
+        ``dr_partitions``, "" the default one.
+        """
 
 
 class IDispatcher(Interface):

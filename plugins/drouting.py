@@ -1,6 +1,7 @@
 """Dynamic routing of PSTN numbers to gateways: the ``dr_*`` tables (spec 30, section 16).
 
-There is the default partition only. A leading ``+`` is no part of the number by default (O13).
+A leading ``+`` is no part of the number by default (O13). For several partitions see
+`plugins.drouting_partitions`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,14 @@ from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
 from pbx.verdicts import Target
 from plugins.drouting_commands import CommandRow, GatewayCommands
-from plugins.drouting_rows import read_callers, read_carriers, read_gateways, read_rules
+from plugins.drouting_partitions import DEFAULT, PartitionedRouting
+from plugins.drouting_rows import (
+    TableNames,
+    read_callers,
+    read_carriers,
+    read_gateways,
+    read_rules,
+)
 from plugins.drouting_settings import DroutingSettings
 from plugins.drouting_table import (
     ALWAYS,
@@ -64,6 +72,7 @@ from plugins.probing import (
     state_after_reload,
 )
 
+DEFAULT_TABLES: Final = TableNames()
 _SEPARATORS: Final = str.maketrans("", "", "-.()")
 
 
@@ -84,8 +93,12 @@ class DynamicRouting:
         events: IEvents,
         timers: ITimers,
         clock: IReactorTime,
+        tables: TableNames = DEFAULT_TABLES,
+        partition: str = "default",
     ) -> None:
+        self.partition = partition
         self.settings = settings
+        self._tables = tables
         self.gateways: dict[str, Gateway] = {}
         self.carriers: dict[str, Carrier] = {}
         self.reloaded = 0.0
@@ -97,8 +110,8 @@ class DynamicRouting:
         self._callers: dict[tuple[str, str], int] = {}
         self._reading = DeferredLock()
         self._wanted: set[str] = set()
-        self._gateway_states = StateColumn(database, "dr_gateways", "gwid", timers)
-        self._carrier_states = StateColumn(database, "dr_carriers", "carrierid", timers)
+        self._gateway_states = StateColumn(database, tables.gateways, "gwid", timers)
+        self._carrier_states = StateColumn(database, tables.carriers, "carrierid", timers)
         self._places = Places(flows, timers, settings.resolve_interval, self._all_gateways)
         probes = ProbeSettings(
             method=settings.probing_method,
@@ -117,7 +130,11 @@ class DynamicRouting:
     # IGateways
 
     def is_gateway(
-        self, peer: Address, via_port: int | None = None, kind: int | None = None
+        self,
+        peer: Address,
+        via_port: int | None = None,
+        kind: int | None = None,
+        partition: str = "",
     ) -> bool:
         """Whether a request came from any gateway (of a type), enabled or not (R7)."""
         found = self._places.at(peer, via_port)
@@ -125,7 +142,9 @@ class DynamicRouting:
             return bool(found)
         return any(isinstance(gateway, Gateway) and gateway.kind == kind for gateway in found)
 
-    def route(self, uri: URI, caller: URI, group: int | None = None) -> Sequence[Target]:
+    def route(
+        self, uri: URI, caller: URI, group: int | None = None, partition: str = ""
+    ) -> Sequence[Target]:
         """Where to send a PSTN number, in the order to try (falling q)."""
         user = self.number(uri)
         gateways = self._find(user, self.group_of(caller) if group is None else group)
@@ -211,7 +230,7 @@ class DynamicRouting:
         try:
             gateways = await self._read_gateways(inherit)
             carriers = await self._read_carriers(inherit)
-            callers = await read_callers(self._database, self.settings.use_domain)
+            callers = await self._read_callers()
             prefixes, rules = await self._read_rules()
         finally:
             self._reading.release()
@@ -221,7 +240,7 @@ class DynamicRouting:
         self.reloaded = self._clock.seconds()
 
     async def _read_gateways(self, inherit: bool) -> dict[str, Gateway]:
-        made = await read_gateways(self._database)
+        made = await read_gateways(self._database, self._tables.gateways)
         for id, gateway in made.items():
             known = self.gateways.get(id)
             if known is None or not known.same_place(gateway):
@@ -239,7 +258,7 @@ class DynamicRouting:
         self._places.resolve()
 
     async def _read_carriers(self, inherit: bool) -> dict[str, Carrier]:
-        made = await read_carriers(self._database)
+        made = await read_carriers(self._database, self._tables.carriers)
         for id, carrier in made.items():
             known = self.carriers.get(id)
             waiting = self._carrier_states.is_waiting(id)
@@ -250,12 +269,20 @@ class DynamicRouting:
     async def _read_rules(self) -> tuple[dict[int, Prefixes], int]:
         settings = self.settings
         return await read_rules(
-            self._database, settings.plus == "strip", settings.extra_prefix_chars
+            self._database,
+            self._tables.rules,
+            settings.plus == "strip",
+            settings.extra_prefix_chars,
         )
+
+    async def _read_callers(self) -> dict[tuple[str, str], int]:
+        return await read_callers(self._database, self._tables.groups, self.settings.use_domain)
 
     def _table_changed(self, event: TableChanged) -> None:
         table = event.table
-        if table.startswith("dr_") and table not in self._wanted:
+        tables = self._tables
+        ours = (tables.gateways, tables.carriers, tables.groups, tables.rules)
+        if table in ours and table not in self._wanted:
             self._wanted.add(table)
             Deferred.fromCoroutine(self._read_again(table)).addErrback(
                 lambda failure: self.log.failure("{table} was not read", failure, table=table)
@@ -266,15 +293,14 @@ class DynamicRouting:
         await self._reading.acquire()
         self._wanted.discard(table)
         try:
-            match table:
-                case "dr_gateways":
-                    self._swap_gateways(await self._read_gateways(True))
-                case "dr_carriers":
-                    self.carriers = await self._read_carriers(True)
-                case "dr_groups":
-                    self._callers = await read_callers(self._database, self.settings.use_domain)
-                case "dr_rules":
-                    self._prefixes, self.rules = await self._read_rules()
+            if table == self._tables.gateways:
+                self._swap_gateways(await self._read_gateways(True))
+            elif table == self._tables.carriers:
+                self.carriers = await self._read_carriers(True)
+            elif table == self._tables.groups:
+                self._callers = await self._read_callers()
+            else:
+                self._prefixes, self.rules = await self._read_rules()
         finally:
             self._reading.release()
 
@@ -286,7 +312,9 @@ class DynamicRouting:
             return
         gateway.state = state
         word = WORDS[state]
-        self._events.publish(GatewayChanged(gateway.id, gateway.address, word, reason))
+        self._events.publish(
+            GatewayChanged(gateway.id, gateway.address, word, reason, self.partition)
+        )
         self.log.info(
             "gateway {id} is {state}: {reason}",
             id=gateway.id,
@@ -401,16 +429,22 @@ class DroutingPlugin:
 
     def provide(self, registry: IRegistry, clock: IReactorTime, table: Mapping[str, Any]) -> None:
         """Build dynamic routing."""
-        part = DynamicRouting(
-            settings(DroutingSettings, table, self.name),
-            IDatabase(registry),
-            IUserAgent(registry),
-            IFlows(registry),
-            IEvents(registry),
-            ITimers(registry),
-            clock,
-        )
-        registry.provide(IGateways, part)
+        chosen = settings(DroutingSettings, table, self.name)
+        database = IDatabase(registry)
+
+        agent, flows = IUserAgent(registry), IFlows(registry)
+        events, timers = IEvents(registry), ITimers(registry)
+
+        def partition(tables: TableNames, name: str) -> DynamicRouting:
+            return DynamicRouting(
+                chosen, database, agent, flows, events, timers, clock, tables, name
+            )
+
+        default = partition(DEFAULT_TABLES, DEFAULT)
+        if chosen.use_partitions:
+            registry.provide(IGateways, PartitionedRouting(default, database, partition))
+        else:
+            registry.provide(IGateways, default)
 
 
 drouting = DroutingPlugin()

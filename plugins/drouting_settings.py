@@ -24,6 +24,9 @@ class DroutingSettings:
     disable_codes: tuple[int, ...] = (408, 503)
     """Failures by which a gateway is left alone until a probe succeeds: 408 when it was silent,
     others also when it said so. Gateways with ``probe_mode`` 0 are never left alone."""
+    use_partitions: bool = False
+    """Read ``dr_partitions``: further sets of dr_ tables, by name, in the same database (``db_url``
+    is not used). A policy names the partition; the default one has the usual tables."""
     persistent_state: bool = True
     """Write the states of gateways and carriers to the database."""
     probing_interval: float = 30.0

@@ -149,11 +149,17 @@ class FakeGateways:
         self.targets: list[Target] = []
 
     def is_gateway(
-        self, peer: Address, via_port: int | None = None, kind: int | None = None
+        self,
+        peer: Address,
+        via_port: int | None = None,
+        kind: int | None = None,
+        partition: str = "",
     ) -> bool:
         return peer == GATEWAY
 
-    def route(self, uri: URI, caller: URI, group: int | None = None) -> Sequence[Target]:
+    def route(
+        self, uri: URI, caller: URI, group: int | None = None, partition: str = ""
+    ) -> Sequence[Target]:
         return self.targets
 
 

@@ -310,7 +310,7 @@ class EventInterface:
         self._raise("E_DISPATCHER_STATUS", {**about, "status": event.state})
 
     def _gateway_changed(self, event: GatewayChanged) -> None:
-        about = {"partition": "default", "gwid": event.id, "address": event.address}
+        about = {"partition": event.partition, "gwid": event.id, "address": event.address}
         self._raise("E_DROUTING_STATUS", {**about, "status": event.state, "reason": event.reason})
 
 

@@ -41,6 +41,7 @@ from pbx.sip.uri import URI
 from pbx.storage.memory import memory_database
 from pbx.timing import TimerWheel
 from plugins.drouting import DroutingPlugin, DynamicRouting
+from plugins.drouting_partitions import DEFAULT, PartitionedRouting
 from plugins.drouting_table import Entry, ordered, parse_groups, parse_list
 from tests.fakes import LOCAL, FakeFlows, request
 
@@ -93,6 +94,12 @@ class RoutingTestCase(SynchronousTestCase):
             registry.provide(IUserAgent, self.agent)
             DroutingPlugin().provide(registry, self.clock, table)
             part = IGateways(registry)
+        if isinstance(part, PartitionedRouting):
+            self.partitions = part
+            part = part.partitions[DEFAULT]
+            self.routing = part
+            self.done(self.partitions.start())
+            return
         assert isinstance(part, DynamicRouting)
         self.routing = part
         self.done(part.start())
@@ -647,3 +654,104 @@ class CommandTests(RoutingTestCase):
     def test_bad_settings(self) -> None:
         self.assertRaises(ConfigError, self.use, probing_interval=-1)
         self.assertRaises(ConfigError, self.use, plus="maybe")
+
+
+class PartitionTests(RoutingTestCase):
+    """``dr_partitions``: the same once more under other table names."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.done(self.routing.stop())
+        for name in ("dr_gateways", "dr_rules"):
+            copy = f"CREATE TABLE {name}_b AS SELECT * FROM {name} WHERE 1 = 0"
+            self.done(self.database.execute(copy))
+        self.partition("other", drd_table="dr_gateways_b", drr_table="dr_rules_b")
+        self.gateway("gw1", "192.0.2.1")
+        self.rule("49", "gw1")
+        self.insert(
+            "dr_gateways_b",
+            id=1,
+            gwid="gw1",
+            type=0,
+            address="192.0.2.2",
+            strip=0,
+            probe_mode=1,
+            state=0,
+        )
+        self.insert("dr_rules_b", ruleid=1, groupid="0", prefix="49", priority=0, gwlist="gw1")
+        self.use(use_partitions=True)
+
+    def partition(self, name: str, **tables: str) -> None:
+        self.insert("dr_partitions", partition_name=name, db_url="postgres://elsewhere/x", **tables)
+
+    def hosts(self, partition: str = "") -> list[str]:
+        uri = URI.parse("sip:+4930@pbx.test")
+        targets = self.partitions.route(uri, CALLER, partition=partition)
+        return [target.uri.host for target in targets]
+
+    def call(self, name: str, **params: object) -> object:
+        rows = self.partitions.commands()
+        recipes, function = next((r[1], r[2]) for r in rows if r[0] == name)
+        self.assertIn(set(params), [set(recipe) for recipe in recipes])
+        return self.done(function(**params))  # type: ignore[arg-type]
+
+    def test_each_has_its_own_tables(self) -> None:
+        """The policy names the partition; one that there is not leads nowhere."""
+        self.assertEqual(self.hosts(), ["192.0.2.1"])
+        self.assertEqual(self.hosts("Default"), ["192.0.2.1"])
+        self.assertEqual(self.hosts("other"), ["192.0.2.2"])
+        self.assertEqual(self.hosts("none"), [])
+
+    def test_is_gateway(self) -> None:
+        """Of any partition, or of one."""
+        peer = Address("UDP", "192.0.2.2", 5060)
+        self.assertTrue(self.partitions.is_gateway(peer))
+        self.assertTrue(self.partitions.is_gateway(peer, partition="other"))
+        self.assertFalse(self.partitions.is_gateway(peer, partition="default"))
+        self.assertEqual(set(self.partitions.trusted_hosts()), {"192.0.2.1", "192.0.2.2"})
+
+    def test_a_failure_counts_in_its_partition(self) -> None:
+        """Gateways of one name are two; the state goes to the right table."""
+        hop = Address("UDP", "192.0.2.2", 5060)
+        self.events.publish(
+            BranchFailed(request("INVITE sip:x"), hop, "sip:49@192.0.2.2", 503, True, "1")
+        )
+        self.assertEqual(self.hosts("other"), [])
+        self.assertEqual(self.hosts(), ["192.0.2.1"])
+        self.clock.pump([1.0] * 5)
+        sql = "SELECT state FROM {}"
+        self.assertEqual(self.done(self.database.query(sql.format("dr_gateways_b"))), [(2,)])
+        self.assertEqual(self.done(self.database.query(sql.format("dr_gateways"))), [(0,)])
+        self.assertEqual(self.partitions.health()[1], "no gateway is up (partition other)")
+        (metric,) = self.partitions.metrics()
+        samples = {labels[0]: value for labels, value in metric.samples}
+        self.assertEqual(samples, {"gw1": 1, "other:gw1": 0})
+
+    def test_commands(self) -> None:
+        """Without a partition they are about the default one; states are listed for all."""
+        found = self.call("dr_gw_status", partition_name="other")
+        self.assertEqual(found, {"Gateways": [{"ID": "gw1", "IP": "192.0.2.2", "State": "Active"}]})
+        self.call("dr_gw_status", partition_name="other", gw_id="gw1", status="0")
+        self.assertEqual(self.hosts("other"), [])
+        self.assertEqual(self.call("dr_gw_status", gw_id="gw1"), {"State": "Active"})
+        status = self.call("dr_reload_status")
+        assert isinstance(status, dict)
+        self.assertEqual([one["name"] for one in status["Partitions"]], ["default", "other"])
+        with self.assertRaises(CommandFailed) as caught:
+            self.call("dr_number_routing", partition_name="none", number="49")
+        self.assertEqual(caught.exception.code, 404)
+
+    def test_come_and_go(self) -> None:
+        """``dr_reload`` reads the list again; partitions that cannot be read are left out."""
+        self.partition("third", drd_table="dr_gateways_b", drr_table="dr_rules_b")
+        self.partition("bad", drd_table="x; DROP TABLE dr_rules")
+        self.partition("gone", drd_table="no_such_table")
+        self.call("dr_reload")
+        self.assertEqual(list(self.partitions.partitions), ["default", "other", "third"])
+        self.assertEqual(self.hosts("third"), ["192.0.2.2"])
+        sql = "DELETE FROM dr_partitions WHERE partition_name = 'other'"
+        self.done(self.database.execute(sql))
+        self.done(self.partitions.reload())
+        self.assertEqual(list(self.partitions.partitions), ["default", "third"])
+        self.assertEqual(self.hosts("other"), [])
+        self.done(self.partitions.stop())
