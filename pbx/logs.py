@@ -73,12 +73,16 @@ class LogFilter:
         self._predicate = LogLevelFilterPredicate()
         self._level = level
         self._levels: dict[str, int] = {}
+        # What `passes` found for each logger with the present levels.
+        self._found: dict[str, int] = {}
         self.limit = 0
         self.muted = False
         self._options: Mapping[str, Any] = {}
         self._timestamp = Timestamps()
         self.json = False
         self.out: Any = None
+        #: Whether twistd made an observer at all; without one nobody would read a line.
+        self.observed = False
         self.set_level(level)
 
     def configure(self, settings: LogSettings) -> None:
@@ -102,6 +106,7 @@ class LogFilter:
         """Raises KeyError for a number that is none."""
         self._predicate.setLogLevelForNamespace("", LEVELS[level])
         self._level = level
+        self._found.clear()
 
     def level_of(self, module: str) -> int:
         """OpenSIPS's number of the level of one module, and of those below it."""
@@ -111,6 +116,7 @@ class LogFilter:
         """A level of its own for a module. Raises KeyError."""
         self._predicate.setLogLevelForNamespace(module, LEVELS[level])
         self._levels[module] = level
+        self._found.clear()
 
     def forget_level_of(self, module: str) -> None:
         """The module has the level of all again."""
@@ -143,6 +149,7 @@ class LogFilter:
         if not ILogObserver.providedBy(inner):
             inner = LegacyLogObserverWrapper(inner)
         self.out = getattr(inner, "_outFile", None)
+        self.observed = True
         return FilteringLogObserver(_Written(inner, self), [self])
 
     # Lines
@@ -151,14 +158,26 @@ class LogFilter:
         """Whether a line of that level would be written."""
         if self.muted or (self.limit and level > self.limit):
             return False
-        return bool(LEVELS[level] >= self._predicate.logLevelForNamespace(logger))
+        known = self._found.get(logger)
+        if known is None:
+            known = self._found[logger] = self._rank_of(logger)
+        return level <= known
+
+    def _rank_of(self, logger: str) -> int:
+        """The highest number that passes: 2 and 3 mean the same."""
+        name = logger
+        while name and name not in self._levels:
+            name = name.rpartition(".")[0]
+        level = self._levels[name] if name else self._level
+        return 3 if level == 2 else level
 
     def line(self, logger: str, level: int, message: str, fields: Fields) -> None:
         """Write one line, if its level is wanted."""
         if not self.passes(logger, level):
             return
-        out = self.out
-        if out is None:
+        if self.out is None:
+            if not self.observed:
+                return
             told = f"{message} {text_of(fields)}"
             Logger(logger).emit(LEVELS[level], "{told}", told=told)
             return
