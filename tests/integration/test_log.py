@@ -27,7 +27,7 @@ class LogTests(PBXTestCase):
 
     def pbxctl(self, server: PBX, *arguments: str) -> str:
         command = [
-            str(PROJECT / ".venv/bin/python"),
+            sys.executable,
             "-m",
             "pbx.ctl.main",
             "-c",

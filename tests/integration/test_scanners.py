@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+import sys
+import urllib.error
+import urllib.request
 from typing import Any
 
 from pbx.sip.message import Response
 from tests.integration.harness import ENVIRONMENT, PBX, PROJECT, PBXTestCase, program, until
-from tests.integration.phone import Datagrams, Phone, exchange
+from tests.integration.phone import Datagrams, Phone, WebSocket, exchange
 
 #: The tools take 127.0.0.1, whatever they are told to bind; the phones are elsewhere.
 ATTACKER, OFFICE = "127.0.0.1", "127.0.0.2"
@@ -161,7 +165,7 @@ class ScannerTests(PBXTestCase):
 
     def pbxctl(self, server: PBX, *arguments: str, status: int = 0) -> str:
         command = [
-            str(PROJECT / ".venv/bin/python"),
+            sys.executable,
             "-m",
             "pbx.ctl.main",
             "-c",
@@ -184,6 +188,65 @@ class ScannerTests(PBXTestCase):
         browser.send(browser.make("OPTIONS", "sip:pbx.test"))
         until(lambda: server.statistic("net:ws_connections") == 0, "the connection is closed")
         self.call()
+
+    def proxied(self, server: PBX, client: str, password: str) -> Phone:
+        """The browser of a client behind a web server that is 127.0.0.1."""
+
+        class Proxied(WebSocket):
+            def _handshake(self, host: str, path: str, more: str) -> None:
+                super()._handshake(host, path, f"{more}X-Forwarded-For: {client}\r\n")
+
+        phone = Phone("1010", Proxied(server.host, server.ports["ws"]), password)
+        self.addCleanup(phone.close)
+        return phone
+
+    def test_behind_a_proxy(self) -> None:
+        """The client is banned, not the proxy, nor the next client."""
+        server = self.pbx(
+            {
+                "guard": {"allow": [], "max_failures": 3},
+                "websocket": {"trusted_proxies": ["127.0.0.1"]},
+            },
+            users=["1010"],
+        )
+        bad = self.proxied(server, "198.51.100.7", "wrong")
+        for _ in range(3):
+            bad.authenticated(bad.make("REGISTER", "sip:pbx.test", to=bad.aor))
+            bad.response(401)
+        bans = server.mi("ban_list")["Bans"]
+        self.assertEqual([ban["source"] for ban in bans], ["198.51.100.7"])
+        with self.assertRaises(OSError):
+            self.proxied(server, "198.51.100.7", "secret")
+        self.proxied(server, "198.51.100.8", "secret").register()
+        self.phone(server, "1010").register()
+
+    def test_web(self) -> None:
+        """Wrong passwords on the web page and in SIP add up; the ban is for both."""
+        server = self.start(max_failures=5)
+        for _ in range(3):
+            self.assertEqual(self.web_login(server, "wrong"), 401)
+        phone = self.phone(server, "1010", password="wrong")
+        for _ in range(2):
+            phone.authenticated(phone.make("REGISTER", "sip:pbx.test", to=phone.aor))
+            phone.response(401)
+        self.assertEqual(self.is_banned(server)["reason"], "5 failed logins")
+        with self.assertRaises(OSError):
+            self.web_login(server, "150")
+        self.pbxctl(server, "unban", ATTACKER)
+        self.assertEqual(self.web_login(server, "150"), 200)
+
+    def web_login(self, server: PBX, password: str) -> int:
+        asked = urllib.request.Request(
+            server.mi("status")["web"] + "api/login",
+            json.dumps({"user": "1010", "password": password}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
 
     def test_fail2ban(self) -> None:
         """Its filter finds each failure in the log, with the right host."""
