@@ -86,6 +86,7 @@ setup(
             "types-psycopg2>=2.9.21",
             "types-pyOpenSSL>=24.1",
             "types-setuptools>=84.2",
+            "websockets>=17.4",
         ],
     },
 )

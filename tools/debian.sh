@@ -7,6 +7,7 @@ needs='
 run:npm:npm
 test:npm:npm
 test:chromium:chromium
+test:firefox-esr:firefox-esr
 test:curl:curl
 test:turnserver:coturn
 test:gcc:gcc

@@ -208,14 +208,20 @@ class WebPhone:
 
     def listen_for_keys(self) -> None:
         """From now on keep which keys (RFC 4733, played by the browser) are heard."""
-        self.page.evaluate("ear.keys = ''; ear.listenForKeys()")
+        self.page.evaluate("ear.listenForKeys()")
 
     def heard_keys(self, keys: str) -> None:
         """Wait until these were, and no others."""
+        heard: list[str] = []
+
+        def are_heard() -> bool:
+            heard[:] = [self.page.evaluate("ear.keys()")]
+            return heard == [keys]
+
         try:
-            until(lambda: self.page.evaluate("ear.keys") == keys, f"the keys {keys}", 10)
+            until(are_heard, f"the keys {keys}", 15)
         except AssertionError:
-            raise AssertionError(f"not {keys}: {self.page.evaluate('ear.keys')}") from None
+            raise AssertionError(f"not {keys}: {heard}") from None
 
     def has_no_barriers(self) -> None:
         """Nothing that axe-core finds: names, roles, contrast, order of headings."""

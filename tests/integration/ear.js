@@ -66,8 +66,6 @@
   }
 
   window.ear = {
-    keys: "",
-    timer: 0,
     /** Frequency and level of the loudest tone, in dB of full scale. */
     async loudest() {
       const nodes = listening();
@@ -86,28 +84,57 @@
       });
       return [received, sent];
     },
+    /** Record from now on: what is looked at later misses nothing on a busy machine. */
     listenForKeys() {
-      clearInterval(this.timer);
+      const receiver = live().at(-1).getReceivers().find((one) => one.track?.kind === "audio");
+      const recorder = new MediaRecorder(new MediaStream([receiver.track]));
+      const parts = (this.parts = []);
+      recorder.ondataavailable = ({ data }) => parts.push(data);
+      recorder.start();
+      this.recorder?.stop();
+      this.recorder = recorder;
+    },
+    /** The keys in what was recorded. */
+    async keys() {
+      const come = new Promise((resolve) => {
+        this.recorder.addEventListener("dataavailable", resolve, { once: true });
+      });
+      this.recorder.requestData();
+      await come;
+      const bytes = await new Blob(this.parts).arrayBuffer();
+      const rate = 8000;
+      const sound = await new OfflineAudioContext(1, rate, rate).decodeAudioData(bytes);
+      const samples = sound.getChannelData(0);
+      // 20 ms each: what is left of a key after the jitter buffer may be no more than 50.
+      const length = rate / 50;
+      const share = (from, hertz, power) => {
+        const turn = 2 * Math.cos((2 * Math.PI * hertz) / rate);
+        let one = 0;
+        let two = 0;
+        for (let at = from; at < from + length; at++) [one, two] = [samples[at] + turn * one - two, one];
+        return (2 * (one * one + two * two - turn * one * two)) / (length * power);
+      };
+      const keyAt = (from) => {
+        const power = samples.subarray(from, from + length).reduce((sum, one) => sum + one * one, 0);
+        if (power / length < 1e-5) return "";
+        const rows = ROWS.map((hertz) => share(from, hertz, power));
+        const columns = COLUMNS.map((hertz) => share(from, hertz, power));
+        const row = Math.max(...rows);
+        const column = Math.max(...columns);
+        if (Math.min(row, column) < 0.12 || row + column < 0.6) return "";
+        return KEYS[rows.indexOf(row)][columns.indexOf(column)];
+      };
+      let keys = "";
       let before = "";
       let same = 0;
-      listening();
-      const loudest = (found, tones) => {
-        const levels = tones.map((one) => found.at(one));
-        const best = levels.indexOf(Math.max(...levels));
-        // Louder than any voice beside it, or it is only the edge of one.
-        const most = Math.max(...found.values.subarray(5, 400));
-        return levels[best] > -45 && levels[best] > most - 6 ? best : -1;
-      };
-      this.timer = setInterval(() => {
-        const found = spectrum(listening());
-        const row = loudest(found, ROWS);
-        const column = loudest(found, COLUMNS);
-        const key = row >= 0 && column >= 0 ? KEYS[row][column] : "";
+      for (let from = 0; from + length <= samples.length; from += length / 4) {
+        const key = keyAt(from);
         same = key === before ? same + 1 : 0;
         before = key;
         // Once, when it has lasted.
-        if (key !== "" && same === 1) this.keys += key;
-      }, 20);
+        if (key !== "" && same === 1) keys += key;
+      }
+      return keys;
     },
   };
 })();

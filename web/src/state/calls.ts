@@ -385,7 +385,8 @@ export function switchTo(call: Call): void {
   setHeld(call, false);
 }
 
-const TONE = { duration: 120, interToneGap: 70, transportType: "RFC2833" };
+/** Milliseconds of a key: short ones get lost in jitter buffers. */
+const TONE = { duration: 180, interToneGap: 70, transportType: "RFC2833" };
 
 export function press(call: Call, digit: string): void {
   if (call.phase.value !== "talking") return;
