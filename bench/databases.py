@@ -53,23 +53,24 @@ class PostgreSQL:
         self.pid = self._process.pid
         for _ in range(100):
             with contextlib.suppress(psycopg2.OperationalError):
-                psycopg2.connect(self._url("postgres")).close()
+                psycopg2.connect(self.url("postgres")).close()
                 return
             time.sleep(0.1)
         raise RuntimeError("PostgreSQL does not start")
 
     @staticmethod
-    def _url(name: str) -> str:
+    def url(name: str) -> str:
+        """Of one of its databases."""
         return f"postgres://bench@127.0.0.1:{PORT}/{name}"
 
     def create(self, name: str) -> str:
         """The URL of a new database."""
-        connection = psycopg2.connect(self._url("postgres"))
+        connection = psycopg2.connect(self.url("postgres"))
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE {name}")
         connection.close()
-        return self._url(name)
+        return self.url(name)
 
     def stop(self) -> None:
         """By its PID."""
@@ -81,7 +82,8 @@ class PostgreSQL:
             self._process.wait()
 
 
-def _insert(url: str, statements: Sequence[tuple[str, Sequence[Sequence[object]]]]) -> None:
+def insert(url: str, statements: Sequence[tuple[str, Sequence[Sequence[object]]]]) -> None:
+    """Execute each statement for all its rows."""
     if url.startswith("sqlite:"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"))) as database:
             for sql, rows in statements:
@@ -95,6 +97,19 @@ def _insert(url: str, statements: Sequence[tuple[str, Sequence[Sequence[object]]
     connection.close()
 
 
+def count_rows(url: str, tables: Sequence[str]) -> dict[str, int]:
+    """How many rows these tables have."""
+    counts: dict[str, int] = {}
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"SELECT count(*) FROM {table}")
+            found = cursor.fetchone()
+            counts[table] = found[0] if found else 0
+    connection.close()
+    return counts
+
+
 def _users(users: int, domain: str, password: str) -> list[tuple[str, str, str]]:
     return [(f"u{at:06d}", domain, password) for at in range(users)]
 
@@ -106,7 +121,7 @@ def fill_pbx(
     subprocess.run(
         [sys.executable, "-m", "bench.make_schema", url], cwd=project, check=True, timeout=60
     )
-    _insert(
+    insert(
         url,
         [
             (
@@ -129,7 +144,7 @@ def fill_kamailio(url: str, users: int, domain: str, password: str) -> None:
         for name in TABLES:
             cursor.execute((SCHEMAS / f"{name}-create.sql").read_text())
     connection.close()
-    _insert(
+    insert(
         url,
         [
             (

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from time import thread_time
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
 from pbx.appliance import Appliance, Builder
 from pbx.services.registrar import Registrar
+from pbx.storage.postgres_sql import recordset
+from pbx.storage.write_behind import WriteBehind
 from pbx.tables import Tables
 from pbx.transport.flows import Flows
 from pbx.transport.udp import UDPPort
@@ -65,6 +69,31 @@ class StandingClock(Clock):
     def pass_time(self, seconds: float) -> None:
         """Without looking who waits."""
         self.rightNow += seconds
+
+
+class Elsewhere:
+    """In the place of a database server: what it costs here, and an answer that comes later."""
+
+    dialect = "postgres"
+    url = "elsewhere:"
+    available = True
+
+    def __init__(self, clock: StandingClock) -> None:
+        self._clock = clock
+        self.written = 0
+
+    def write(
+        self,
+        table: str,
+        key: Sequence[str],
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        deletes: Sequence[Sequence[object]] = (),
+    ) -> Deferred[None]:
+        """The parameter of the statement."""
+        recordset(columns, rows)
+        self.written += len(rows)
+        return deferLater(self._clock, 0.002)
 
 
 class Wire:
@@ -141,6 +170,25 @@ class Driver:
         self.port._socket.close()
         self.port._socket = self.wire
         self._serial = 0
+        self.pace, self.turn = PACE, TURN
+        self._turns: list[float] | None = None
+
+    def watch(self, turns: list[float]) -> None:
+        """Note the CPU seconds of each turn of the reactor from now on."""
+        self._turns = turns
+
+    def _timed(self, turn: Callable[[], object]) -> None:
+        if self._turns is None:
+            turn()
+            return
+        began = thread_time()
+        turn()
+        self._turns.append(thread_time() - began)
+
+    def serial(self) -> int:
+        """A number that was not used before."""
+        self._serial += 1
+        return self._serial
 
     async def _fill(self, database: Any) -> None:
         rows = [(f"u{at:06d}", DOMAIN, PASSWORD) for at in range(self.users)]
@@ -163,13 +211,21 @@ class Driver:
         settled(self.appliance.service.stopService(), self.clock)
         self._folder.cleanup()
 
+    def write_elsewhere(self) -> Elsewhere:
+        """From now on rows go to a database that is not in this process."""
+        database = Elsewhere(self.clock)
+        for part in self.appliance.parts:
+            if isinstance(part, WriteBehind):
+                part._database = database  # type: ignore[assignment]
+        return database
+
     # One packet in, packets out
 
     def put(self, peer: tuple[str, int], data: bytes) -> list[tuple[bytes, tuple[str, int]]]:
         """What it sends when this comes in."""
         wire = self.wire
         wire.incoming.append((data, peer))
-        self.port.doRead()
+        self._timed(self.port.doRead)
         sent, wire.sent = wire.sent, []
         return sent
 
@@ -177,9 +233,9 @@ class Driver:
         """A serial number, and the caller and callee whose turn it is."""
         self._serial += 1
         at = self._serial % self.users
-        self.clock.pass_time(PACE)
-        if self._serial % TURN == 0:
-            self.clock.advance(0.0)
+        self.clock.pass_time(self.pace)
+        if self._serial % self.turn == 0:
+            self._timed(partial(self.clock.advance, 0.0))
         return self._serial, f"u{at:06d}", f"u{(at + self.users // 2) % self.users:06d}"
 
     # Operations, each as the SIPp scenario of its name; they raise AssertionError

@@ -24,6 +24,7 @@ from typing import Any
 
 import pbx
 from bench.driver import driver
+from bench.servers import run_with
 
 ACCEPTED = Path(__file__).with_name("guard.json")
 OPERATIONS = ("options", "register", "message", "call")
@@ -131,6 +132,11 @@ def report(accept: bool = False) -> tuple[str, bool]:
         known[key()] = {kind: found for kind, found in counts.items() if found}
         ACCEPTED.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     return "\n".join(lines), good
+
+
+def of_build(site: Path | None) -> str:
+    """The report of a compiled build, or of the checkout."""
+    return run_with(site, "bench.guard")
 
 
 def main() -> int:

@@ -1,16 +1,22 @@
 """``make bench``: this PBX and Debian's kamailio on the same work in one run, as a table.
 
-Both use the same PostgreSQL (each a database of its own) and digest on everything; SIPp offers the
-load from the same machine. CPU is that of the server and its database together, with what was
-written behind counted: measuring ends when both are quiet. A run is clean when nothing failed and
-nothing was retransmitted.
+Both use the same PostgreSQL and the same Redis (each a database of its own) and digest on
+everything; SIPp offers the load from the same machine. CPU is that of the server, its database and
+its cache together, with what was written behind counted: measuring ends when all are quiet, and
+the rows and keys that both have written are counted. A run is clean when nothing failed and nothing
+was retransmitted.
 
-    run.py [--quick] [--only SCENARIO ...] [--database sqlite|postgres] [--no-peer]
+    run.py [PART ...] [--quick] [--only SCENARIO ...] [--database sqlite|postgres] [--no-peer]
+           [--pure]
+
+Parts: compare (the table beside the peer), presence, guard (`bench.guard`), and those of
+`bench.scale`; all of them unless some are named.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import shutil
 import subprocess
@@ -21,13 +27,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import presence, sipp
-from bench.databases import PostgreSQL, fill_kamailio, fill_pbx
+from bench import guard, presence, scale, sipp
+from bench.caches import PORT as REDIS_PORT
+from bench.caches import Redis
+from bench.databases import PostgreSQL, count_rows, fill_kamailio, fill_pbx
 from bench.measure import cpu_seconds, pss_bytes
 from bench.servers import DOMAIN, PASSWORD, PBX, PROJECT, Kamailio, Server
+from tools import compiled
 
 USERS = 10_000
 SETTLE = 7.0
+#: Seconds of idleness that are measured.
+IDLE = 20.0
+PARTS = ("compare", "presence", "guard", *scale.PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +54,10 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("options", "OPTIONS to the server", 1000, 2000),
-    Scenario("register", "REGISTER, 401 then 200", 500, 1000),
-    Scenario("message", "MESSAGE, 407 then relayed", 400, 700),
-    Scenario("call", "call INVITE..BYE through a node", 100, 150, 1.0),
+    Scenario("options", "OPTIONS to the server", 2000, 4000),
+    Scenario("register", "REGISTER, 401 then 200", 1000, 1500),
+    Scenario("message", "MESSAGE, 407 then relayed", 500, 1000),
+    Scenario("call", "call INVITE..BYE through a node", 200, 250, 1.0),
 )
 
 
@@ -58,6 +70,16 @@ class Row:
     failed: int = 0
     retransmitted: int = 0
     highest: float = 0.0
+
+
+@dataclass(slots=True)
+class Results:
+    """What one server did: rows by scenario, bytes per registration and in all, per cent idle."""
+
+    rows: dict[str, Row]
+    memory: float
+    whole: float
+    idle: float
 
 
 class Bench:
@@ -126,6 +148,8 @@ class Bench:
 
 
 PORT_CALLER, PORT_PHONE, PORT_NODE = 27061, 27062, 27063
+#: Numbers of databases in Redis.
+CACHES = {"pbx": 0, "kamailio": 1}
 
 
 def uas(scenario: str, port: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -144,10 +168,9 @@ def bench_server(
     database_pids: Sequence[int],
     folder: Path,
     arguments: argparse.Namespace,
-) -> tuple[dict[str, Row], float]:
-    """All scenarios on one server: rows by scenario, and bytes per registration."""
+) -> Results:
+    """All scenarios on one server."""
     rows: dict[str, Row] = {}
-    memory = 0.0
     node = uas("answer", PORT_NODE, folder)
     seconds = 5.0 if arguments.quick else 15.0
     server.start()
@@ -155,7 +178,12 @@ def bench_server(
         bench = Bench(server, database_pids, folder)
         before = pss_bytes(server.pids()[0])
         registered = bench.register_phones()
-        memory = (pss_bytes(server.pids()[0]) - before) / max(registered.done, 1)
+        whole = pss_bytes(server.pids()[0])
+        memory = (whole - before) / max(registered.done, 1)
+        time.sleep(SETTLE)
+        idle = cpu_seconds(server.pids())
+        time.sleep(IDLE)
+        idle = (cpu_seconds(server.pids()) - idle) / IDLE * 100
         for scenario in SCENARIOS:
             if arguments.only and scenario.name not in arguments.only:
                 continue
@@ -177,24 +205,25 @@ def bench_server(
         server.stop()
         node.kill()
         node.wait()
-    return rows, memory
+    return Results(rows, memory, whole, idle)
 
 
-def table(results: dict[str, tuple[dict[str, Row], float]]) -> str:
-    """The results side by side."""
+def table(results: dict[str, Results]) -> str:
+    """The results side by side; ratios are ours to the peer's."""
     names = list(results)
     lines = [
-        "| operation | "
-        + " | ".join(f"{name}: CPU s per 1000 (server + database)" for name in names)
-        + " | "
+        "| operation | at | "
+        + " | ".join(f"{name}: CPU s per 1000 (server + database and cache)" for name in names)
+        + " | ratio | "
         + " | ".join(f"{name}: highest clean rate" for name in names)
         + " |",
-        "|---" * (1 + 2 * len(names)) + "|",
+        "|---" * (3 + 2 * len(names)) + "|",
     ]
     for scenario in SCENARIOS:
-        if scenario.name not in results[names[0]][0]:
+        if scenario.name not in results[names[0]].rows:
             continue
-        rows = [results[name][0][scenario.name] for name in names]
+        rows = [results[name].rows[scenario.name] for name in names]
+        totals = [row.cpu_server + row.cpu_database for row in rows]
         cells = [
             f"{row.cpu_server + row.cpu_database:.3f} ({row.cpu_server:.3f} + "
             f"{row.cpu_database:.3f})"
@@ -202,64 +231,108 @@ def table(results: dict[str, tuple[dict[str, Row], float]]) -> str:
             + (f", {row.retransmitted} retransmitted" if row.retransmitted else "")
             for row in rows
         ]
+        cells.append(_ratio(totals))
         cells += [f"{row.highest:.0f}/s" if row.highest else "-" for row in rows]
-        lines.append(f"| {scenario.title} | " + " | ".join(cells) + " |")
-    memory = " | ".join(f"{results[name][1] * USERS / 1e6:.1f} MB" for name in names)
-    lines.append(f"| memory per 10,000 registrations (PSS) | {memory} |" + " |" * len(names))
+        lines.append(f"| {scenario.title} | {scenario.rate:.0f}/s | " + " | ".join(cells) + " |")
+    found = list(results.values())
+    for title, values, form in (
+        ("memory at 10,000 registrations (PSS)", [one.whole / 1e6 for one in found], "MB"),
+        ("of that for the registrations", [one.memory * USERS / 1e6 for one in found], "MB"),
+        ("CPU while idle", [one.idle for one in found], "%"),
+    ):
+        shown = " | ".join(f"{value:.1f} {form}" for value in values)
+        lines.append(f"| {title} | | {shown} | {_ratio(values)} |" + " |" * len(names))
     return "\n".join(lines)
+
+
+def _ratio(values: Sequence[float]) -> str:
+    return f"{values[0] / values[1]:.2f}" if len(values) > 1 and values[1] else "-"
 
 
 def main() -> int:
     """Exit status 0 when nothing failed."""
     parser = argparse.ArgumentParser(description="Compare the PBX with kamailio.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="short, without highest rates")
     parser.add_argument("--only", nargs="*", choices=[*(one.name for one in SCENARIOS), "presence"])
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="postgres")
     parser.add_argument("--no-peer", action="store_true", help="only this PBX")
+    parser.add_argument("--pure", action="store_true", help="not compiled")
     arguments = parser.parse_args()
-    failed = 0
-    if arguments.only != ["presence"]:
-        failed = compare(arguments)
-    if not arguments.only or "presence" in arguments.only:
+    if unknown := [part for part in arguments.parts if part not in PARTS]:
+        parser.error(f"no such part: {unknown[0]}")
+    parts = arguments.parts or PARTS
+    site = None if arguments.pure else build_site()
+    word = "pure" if site is None else "compiled"
+    print(f"Python {platform.python_version()}, {word}, {platform.machine()}, ", end="")
+    print(f"{os.cpu_count()} cores shared with SIPp\n", flush=True)
+    status = compare(arguments, site) if "compare" in parts else 0
+    if "presence" in parts:
         size = (1000, 200) if arguments.quick else (5000, 500)
-        failed |= presence.measure(*size, arguments.database)
-    return failed
+        status |= presence.measure(*size, arguments.database)
+    if "guard" in parts:
+        print(f"\n{guard.of_build(site)}", flush=True)
+    for part in scale.PARTS:
+        if part in parts:
+            print(f"\n{scale.of_build(part, site)}", flush=True)
+    return status
 
 
-def compare(arguments: argparse.Namespace) -> int:
-    """The servers side by side; 0 when every fixed-rate run was clean."""
+def build_site() -> Path | None:
+    """The compiled build that `make run` would use, None where there is no compiler."""
+    site = PROJECT / ".venv" / "compiled"
+    return None if compiled.build(site) else site
+
+
+def compare(arguments: argparse.Namespace, site: Path | None) -> int:
+    """The table beside the peer; 1 when a run was not clean."""
     folder = Path(tempfile.mkdtemp(prefix="pbx-bench-"))
     folder.chmod(0o755)
     sipp.users_file(folder / "users.csv", USERS, DOMAIN, PASSWORD, f"127.0.0.1:{PORT_PHONE}")
     postgres = PostgreSQL(folder)
-    results: dict[str, tuple[dict[str, Row], float]] = {}
+    redis = Redis(folder)
+    results: dict[str, Results] = {}
     try:
-        for name, make in _servers(arguments, folder, postgres).items():
+        for name, make in _servers(arguments, folder, postgres, redis, site).items():
             server, pids = make()
             results[name] = bench_server(server, pids, folder, arguments)
+        print(table(results))
+        print("\nWritten: " + "; ".join(_written(name, postgres, redis) for name in results))
     finally:
+        redis.stop()
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"Python {platform.python_version()}, {platform.machine()}, 2 cores shared with SIPp\n")
-    print(table(results) + "\n")
-    return int(any(row.failed for rows, _ in results.values() for row in rows.values()))
+    return int(any(row.failed for found in results.values() for row in found.rows.values()))
+
+
+def _written(name: str, postgres: PostgreSQL, redis: Redis) -> str:
+    """Rows and keys at the end, so that nobody saves work by not doing it."""
+    rows = count_rows(postgres.url(name), ("location", "acc", "dialog"))
+    counts = ", ".join(f"{table} {count}" for table, count in rows.items())
+    return f"{name}: {counts}, cache {redis.keys(CACHES[name])}"
 
 
 def _servers(
-    arguments: argparse.Namespace, folder: Path, postgres: PostgreSQL
+    arguments: argparse.Namespace,
+    folder: Path,
+    postgres: PostgreSQL,
+    redis: Redis,
+    site: Path | None,
 ) -> dict[str, Callable[[], tuple[Server, Sequence[int]]]]:
     def pbx() -> tuple[Server, Sequence[int]]:
         if arguments.database == "sqlite":
             url, pids = f"sqlite:{folder}/pbx.db", []
         else:
-            url, pids = postgres.create("pbx"), [postgres.pid]
+            url, pids = postgres.create("pbx"), [postgres.pid, redis.pid]
         fill_pbx(PROJECT, url, USERS, DOMAIN, PASSWORD, PORT_NODE)
-        return PBX(folder, 27051, url, PORT_NODE), pids
+        cache = redis.url(CACHES["pbx"])
+        return PBX(folder, 27051, url, PORT_NODE, cache=cache, site=site), pids
 
     def kamailio() -> tuple[Server, Sequence[int]]:
         url = postgres.create("kamailio")
         fill_kamailio(url, USERS, DOMAIN, PASSWORD)
-        return Kamailio(folder, 27052, url, PORT_NODE), [postgres.pid]
+        cache = REDIS_PORT, CACHES["kamailio"]
+        return Kamailio(folder, 27052, url, PORT_NODE, cache), [postgres.pid, redis.pid]
 
     return {"pbx": pbx} if arguments.no_peer else {"pbx": pbx, "kamailio": kamailio}
 

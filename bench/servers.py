@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -60,7 +61,9 @@ def wait_for_udp(port: int, seconds: float = 30.0) -> None:
     raise RuntimeError(f"nothing answers on port {port}")
 
 
-def _spawn(arguments: Sequence[str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
+def _spawn(
+    arguments: Sequence[str], log: Path, folder: Path, site: Path | None = None
+) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         return subprocess.Popen(
             arguments,
@@ -68,8 +71,27 @@ def _spawn(arguments: Sequence[str], log: Path, folder: Path) -> subprocess.Pope
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            env={**os.environ, "PYTHONPATH": str(site or PROJECT)},
         )
+
+
+def run_with(site: Path | None, module: str, *arguments: str) -> str:
+    """What a module prints in an interpreter of its own, on a compiled build if there is one."""
+    with tempfile.TemporaryDirectory(prefix="pbx-bench-") as folder:
+        checkout = Path(folder)
+        for name in ("bench", "etc", "tools"):
+            (checkout / name).symlink_to(PROJECT / name)
+        path = str(PROJECT) if site is None else os.pathsep.join((str(site), folder))
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=PROJECT if site is None else folder,
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    return done.stdout
 
 
 def _stop(process: subprocess.Popen[bytes] | None) -> None:
@@ -89,21 +111,31 @@ class PBX:
     name = "pbx"
 
     def __init__(
-        self, folder: Path, port: int, database: str, node_port: int, python: str = sys.executable
+        self,
+        folder: Path,
+        port: int,
+        database: str,
+        node_port: int,
+        cache: str = "memory:",
+        listen: Sequence[str] = (),
+        site: Path | None = None,
+        more: Mapping[str, dict[str, object]] | None = None,
     ) -> None:
         self.port = port
         self._folder = folder
-        self._python = python
+        self._site = site
         self._process: subprocess.Popen[bytes] | None = None
         tables: dict[str, dict[str, object]] = {
-            "sip": {"domain": DOMAIN, "listen": [f"udp:127.0.0.1:{port}"]},
-            "storage": {"database": database},
+            "sip": {"domain": DOMAIN, "listen": [f"udp:127.0.0.1:{port}", *listen]},
+            "storage": {"database": database, "cache": cache},
+            "registrar": {"contact_cache": cache != "memory:"},
             "routing": {"policy": str(PROJECT / "etc" / "routing.py")},
             "http": {"listen": []},
             "management": {"socket": str(folder / "bench.sock")},
             "auth": {"algorithms": ["MD5"]},
             "plugins": {"enabled": []},
             "load_balancer": {"probing_interval": 5},
+            **(more or {}),
         }
         lines: list[str] = []
         for name, table in tables.items():
@@ -112,10 +144,14 @@ class PBX:
         (folder / "pbx.toml").write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:
-        twistd = Path(self._python).parent / "twistd"
+        twistd = Path(sys.executable).parent / "twistd"
         arguments = [str(twistd), "-n", "--pidfile=", "pbx", "-c", str(self._folder / "pbx.toml")]
-        self._process = _spawn(arguments, self._folder / "pbx.log", self._folder)
-        wait_for_udp(self.port)
+        log = self._folder / "pbx.log"
+        self._process = _spawn(arguments, log, self._folder, self._site)
+        try:
+            wait_for_udp(self.port)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}:\n{log.read_text()}") from None
 
     def stop(self) -> None:
         _stop(self._process)
@@ -130,7 +166,13 @@ class Kamailio:
     name = "kamailio"
 
     def __init__(
-        self, folder: Path, port: int, database: str, node_port: int, children: int = 4
+        self,
+        folder: Path,
+        port: int,
+        database: str,
+        node_port: int,
+        redis: tuple[int, int],
+        children: int = 4,
     ) -> None:
         self.port = port
         self._folder = folder
@@ -146,6 +188,7 @@ class Kamailio:
             "MODULES": modules,
             "DATABASE": database,
             "DISPATCHER": dispatcher,
+            "REDIS": f"addr=127.0.0.1;port={redis[0]};db={redis[1]}",
         }.items():
             text = text.replace(f"@{key}@", str(value))
         (folder / "kamailio.cfg").write_text(text)

@@ -26,6 +26,9 @@ test:tshark:tshark
 test:redis-server:redis-server
 test:/usr/lib/postgresql/*/bin/initdb:postgresql
 bench:sipp:sip-tester
+bench:redis-server:redis-server
+bench:valgrind:valgrind
+bench:/usr/lib/x86_64-linux-gnu/kamailio/modules/ndb_redis.so:kamailio-redis-modules
 bench:kamailio:kamailio
 bench:/usr/lib/x86_64-linux-gnu/kamailio/modules/db_postgres.so:kamailio-postgres-modules
 bench:/usr/lib/postgresql/*/bin/initdb:postgresql
