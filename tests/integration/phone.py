@@ -117,7 +117,8 @@ class WebSocket:
             self._socket = context.wrap_socket(self._socket, server_hostname=host)
         self.place = f"{os.urandom(6).hex()}.invalid"
         self._buffer = b""
-        self._handshake(f"{host}:{port}", path, f"Origin: {origin}\r\n" if origin else "")
+        shown = f"[{host}]" if ":" in host else host
+        self._handshake(f"{shown}:{port}", path, f"Origin: {origin}\r\n" if origin else "")
 
     def _handshake(self, host: str, path: str, more: str) -> None:
         key = base64.b64encode(os.urandom(16)).decode()

@@ -222,6 +222,31 @@ class ColleagueTests(WebSIPTestCase):
         self.assertEqual(read.from_.uri.user, "alice")
 
 
+class IPv6Tests(WebSIPTestCase):
+    tables = {
+        "sip": {"listen": ["udp:127.0.0.1:0", "ws:[::1]:0"]},
+        "http": {"listen": ["tcp:[::1]:0", "tcp:127.0.0.1:0"]},
+    }
+
+    def test_page_by_ipv6(self) -> None:
+        """The page is of the address that it connects to; calls cross over to IPv4."""
+        web = self.server.mi("status")["web"]
+        self.assertTrue(web.startswith("http://[::1]:"), web)
+        port = self.port
+        with self.assertRaises(ConnectionRefusedError):
+            WebSocket("::1", port, "/sip", origin=f"http://127.0.0.1:{port}")
+        alice = Phone("alice", WebSocket("::1", port, "/sip", origin=f"http://[::1]:{port}"))
+        self.addCleanup(alice.close)
+        alice.register()
+        bob = self.registered(self.server, "bob")
+        invite = bob.invite("alice")
+        called = alice.answer(alice.request("INVITE"))
+        calling = bob.called(invite, bob.response(200))
+        alice.request("ACK")
+        exchange(alice, called, bob, "INVITE")
+        exchange(bob, calling, alice, "BYE")
+
+
 class LimitTests(WebSIPTestCase):
     tables = {"transport": {"max_connections_per_source": 3}}
 
