@@ -338,6 +338,27 @@ class WaitingTests(PresenceCase):
         self.assertEqual(self.listed(), [])
         self.assertEqual(self.rows("SELECT id FROM watchers"), [])
 
+    def test_strange_rows(self) -> None:
+        """Rows of other programs, good and bad, harm nobody."""
+        self.waited()
+        self.rows("SELECT id FROM watchers")
+        for uri, user, status, since in (
+            ("nonsense:", "1005", 4, int(START)),
+            ("sip:1002@pbx.test", "", 4, int(START)),
+            ("sip:1002@pbx.test", "1006", "x", int(START)),
+            ("sip:1002@pbx.test", "1007", 4, "yesterday"),
+            ("sip:1002@pbx.test", "1008", 1, int(START)),
+        ):
+            self.wait(
+                self.database.execute(
+                    "INSERT INTO watchers (presentity_uri, watcher_username, watcher_domain, status,"
+                    " inserted_time) VALUES (?, ?, 'pbx.test', ?, ?)",
+                    (uri, user, status, since),
+                )
+            )
+        self.restart(kill=True)
+        self.assertEqual([watcher for watcher, _, _ in self.listed()], ["sip:1001@pbx.test"])
+
     def test_allowed_ones_do_not_wait(self) -> None:
         self.write("pres-rules", rules(rule("allow")))
         self.waited()

@@ -154,6 +154,14 @@ class SubscriptionTests(SharingCase):
         self.assertEqual((self.notified(), self.stat("subscriptions")), ([], 0))
         self.assertEqual(self.rows("SELECT sharing_tag FROM active_watchers"), [("a",)])
 
+    def test_rows_of_none(self) -> None:
+        """Made before there was a cluster: whoever starts takes them."""
+        self.watch()
+        self.rows("SELECT id FROM active_watchers")
+        self.wait(self.database.execute("UPDATE active_watchers SET sharing_tag = NULL"))
+        self.start("b")
+        self.assertEqual(self.stat("subscriptions"), 1)
+
     def test_dead_node(self) -> None:
         """Its watchers are told by another one from then on."""
         self.at("b")

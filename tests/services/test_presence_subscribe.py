@@ -331,6 +331,14 @@ class RestartTests(PresenceCase):
             self.assertEqual(notify.from_.tag, reply.to_tag)
             self.assertEqual(self.again(reply).status, 200)
 
+    def test_tags_of_another_program(self) -> None:
+        """Alone we take every row, whatever cluster it belonged to."""
+        self.watch()
+        self.rows("SELECT id FROM active_watchers")
+        self.wait(self.database.execute("UPDATE active_watchers SET sharing_tag = 'vip'"))
+        self.restart(kill=True)
+        self.assertEqual(self.stat("subscriptions"), 1)
+
     def test_expired_meanwhile(self) -> None:
         self.watch("Event: presence\nExpires: 60")
         self.rows("SELECT id FROM active_watchers")

@@ -97,6 +97,27 @@ class DocumentTests(XCAPCase):
         self.assertEqual(len(self.changes), 3)
         self.assertEqual(self.documents.count_of("1001@pbx.test"), 0)
 
+    def test_strange_rows(self) -> None:
+        """Of other programs: left out, the others are there."""
+        self.put()
+        for user, number, name, tag in (
+            ("", 4, "index", "x"),
+            ("1002", "x", "index", "x"),
+            ("1002", 4, "", "x"),
+            ("1002", 4, "index", ""),
+            ("1002", 64, "index", "x"),
+        ):
+            self.wait(
+                self.database.execute(
+                    "INSERT INTO xcap (username, domain, doc, doc_type, etag, source, doc_uri, port)"
+                    " VALUES (?, 'pbx.test', 'x', ?, ?, 0, ?, 0)",
+                    (user, number, tag, name),
+                )
+            )
+        self.build()
+        self.assertEqual(self.documents.statistics(), {"xcap:documents": 1})
+        self.assertEqual(self.get(), FRIENDS)
+
     def test_capabilities(self) -> None:
         body = self.get("xcap-caps/global/index")
         assert isinstance(body, bytes)

@@ -70,7 +70,7 @@ class PresenceStore:
 
         In a cluster only those of this node and of none, or those of another ``node``.
         """
-        mine = (node,) if node else ("", self.node)
+        wanted = node or self.node
         found: list[Subscription] = []
         columns = ", ".join(WATCHERS_COLUMNS)
         for row in await self._database.query(f"SELECT {columns} FROM active_watchers"):
@@ -79,7 +79,10 @@ class PresenceStore:
             except (ValueError, SIPError) as error:
                 left_out("active_watchers", f"{row[0]};{row[9]}", error)
                 continue
-            if subscription is None or subscription.node not in mine:
+            if subscription is None:
+                continue
+            # Alone, all of them: another program may have written its own tags.
+            if wanted and subscription.node != wanted and (node or subscription.node):
                 continue
             if subscription.expires > now:
                 found.append(subscription)

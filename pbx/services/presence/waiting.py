@@ -7,14 +7,14 @@ A presentity that was away all the time sees later who wanted to watch. They are
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
 from pbx.interfaces import IDatabase, ITimer, ITimers, IWriteBehind
+from pbx.rows import column, left_out, needed, whole
 from pbx.services.presence.settings import PresenceSettings
 from pbx.services.presence.subscription import sip_uri
-from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
 
 WAITING_KEY = ("presentity_uri", "watcher_username", "watcher_domain", "event")
@@ -52,16 +52,17 @@ class Waiting:
         """Read them back; rows that are too old go."""
         now = self._clock.seconds()
         sql = f"SELECT {', '.join(WAITING_COLUMNS)} FROM watchers WHERE event = 'presence'"
-        for uri, user, domain, _, status, _, since in await self._database.query(sql):
+        for row in await self._database.query(sql):
             try:
-                presentity, watcher = URI.parse(str(uri)).aor, f"{user}@{domain}"
-            except MalformedURI:
+                presentity, watcher, status, since = _read(row)
+            except ValueError as error:
+                left_out("watchers", f"{row[0]};{row[1]}@{row[2]}", error)
                 continue
             if status != WAITING:
                 # What another program decided.
                 continue
-            if int(since) + self._seconds > now:
-                self._keep(presentity, watcher, int(since))
+            if since + self._seconds > now:
+                self._keep(presentity, watcher, since)
             else:
                 self._rows.delete(_key(presentity, watcher))
 
@@ -102,6 +103,18 @@ class Waiting:
         timer = self._timers.call_at(since + self._seconds, self.remove, presentity, watcher)
         self._found.setdefault(presentity, {})[watcher] = (secrets.token_hex(8), timer)
         self._count += 1
+
+
+def _read(row: Sequence[object]) -> tuple[str, str, int, int]:
+    uri, user, domain, _, status, _, since = row
+    with column("presentity_uri"):
+        presentity = URI.parse(str(uri)).aor
+    return (
+        presentity,
+        f"{needed('watcher_username', user)}@{needed('watcher_domain', domain)}",
+        whole("status", status),
+        whole("inserted_time", since),
+    )
 
 
 def _key(presentity: str, watcher: str) -> tuple[object, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -15,6 +16,7 @@ from zope.interface import implementer
 
 from pbx.events import DocumentChanged, TableChanged
 from pbx.interfaces import IDatabase, IDocuments, IEvents, IReloadable, IStartable, IStatistics
+from pbx.rows import left_out, needed, whole
 from pbx.services.xcap.usages import USAGES
 
 #: Rows that are read in one turn of the reactor.
@@ -159,12 +161,14 @@ class Documents:
         last = -1
         while True:
             rows = await self._database.query(sql, (last, PAGE))
-            for _, user, domain, number, name, body, etag in rows:
-                auid = _AUIDS.get(number)
-                if auid is not None:
-                    key = Key(auid, f"{user}@{str(domain).lower()}", str(name))
-                    text = body.encode() if isinstance(body, str) else bytes(body or b"")
-                    fresh[key] = Document(text, str(etag))
+            for id, *row in rows:
+                try:
+                    found = _document(row)
+                except ValueError as error:
+                    left_out("xcap", id, error)
+                    continue
+                if found is not None:
+                    fresh[found[0]] = found[1]
             if len(rows) < PAGE:
                 break
             last = rows[-1][0]
@@ -174,3 +178,14 @@ class Documents:
         for key, document in fresh.items():
             if self._found.get(key) != document:
                 self._keep(key, document)
+
+
+def _document(row: Sequence[Any]) -> tuple[Key, Document] | None:
+    """The document of a row; None for an application usage that we do not serve."""
+    user, domain, number, name, body, etag = row
+    auid = _AUIDS.get(whole("doc_type", number))
+    if auid is None:
+        return None
+    owner = f"{needed('username', user)}@{needed('domain', domain).lower()}"
+    text = body.encode() if isinstance(body, str) else bytes(body or b"")
+    return Key(auid, owner, needed("doc_uri", name)), Document(text, needed("etag", etag))
