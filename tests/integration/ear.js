@@ -75,6 +75,10 @@
       for (let bin = 5; bin * width < 4000; bin++) if (values[bin] > values[best]) best = bin;
       return [best * width, values[best]];
     },
+    /** The microphone of the newest call. */
+    microphone() {
+      return live().at(-1).getSenders().find((one) => one.track?.kind === "audio").track.label;
+    },
     async packets() {
       let received = 0;
       let sent = 0;

@@ -23,6 +23,40 @@ void (navigator.mediaDevices.getUserMedia = async () => {
   throw new DOMException("refused by the test", NAME);
 });
 """
+#: Where sound is sent to, in order.
+LISTEN_TO_SINKS = """
+window.sinks = [];
+const choose = HTMLMediaElement.prototype.setSinkId;
+HTMLMediaElement.prototype.setSinkId = function (id) {
+  sinks.push(id);
+  return choose.call(this, id);
+};
+void 0;
+"""
+#: How many oscillators were made, and what notifications are shown, as if the page was behind.
+LISTEN_TO_TONES = """
+window.tones = 0;
+const Native = window.OscillatorNode;
+window.OscillatorNode = class extends Native {
+  constructor(...values) {
+    super(...values);
+    tones += 1;
+  }
+};
+window.shown = [];
+document.hasFocus = () => false;
+window.Notification = class {
+  static permission = "granted";
+  constructor(title) {
+    this.title = title;
+    shown.push(title);
+  }
+  close() {
+    shown = shown.filter((one) => one !== this.title);
+  }
+};
+void 0;
+"""
 
 
 def link(pbx: PBX, user: str) -> str:
@@ -76,6 +110,11 @@ class LogInTests(WebCase):
         other.page.goto("about:blank")
         other.visit(fragment)
         other.says("This link was used already or has expired.")
+        tom.visit(fragment)
+        tom.says("This link was used already or has expired.")
+        tom.is_ready()
+        tom.visit(link(house(), PRIYA))
+        tom.says(PRIYA_NAME)
 
 
 class MicrophoneTests(WebCase):
@@ -97,6 +136,54 @@ class MicrophoneTests(WebCase):
         anna.page.get_by_text("another program may have it").last.wait_for()
         anna.button("Answer").wait_for()
         tom.says("Ringing")
+
+
+class DeviceTests(WebCase):
+    def test_choice(self) -> None:
+        """Microphone and loudspeaker are what was chosen, also when that is changed in a call."""
+        anna, tom = self.signed_in(house(), ANNA), self.signed_in(house(), TOM, 1000)
+        anna.page.evaluate(LISTEN_TO_SINKS)
+        anna.tab("Settings")
+        anna.button("Test").click()
+        meter = anna.page.get_by_role("meter")
+        until(lambda: meter.evaluate("one => one.value") > 0.01, "the fake device beeps", 10)
+        anna.button("Stop").click()
+        microphone = anna.page.get_by_label("Microphone", exact=True)
+        speaker = anna.page.get_by_label("Loudspeaker", exact=True)
+        microphone.select_option("Fake Audio Input 1")
+        speaker.select_option("Fake Audio Output 1")
+        anna.dial(TOM)
+        tom.answer()
+        anna.hears(tom)
+        self.assertIn("Fake Audio Input 1", anna.page.evaluate("ear.microphone()"))
+        first = speaker.input_value()
+        until(lambda: anna.page.evaluate("sinks.at(-1)") == first, "the loudspeaker", 5)
+        microphone.select_option("Fake Audio Input 2")
+        speaker.select_option("Fake Audio Output 2")
+        until(lambda: "Input 2" in anna.page.evaluate("ear.microphone()"), "the microphone", 10)
+        second = speaker.input_value()
+        self.assertNotEqual(first, second)
+        until(lambda: anna.page.evaluate("sinks.at(-1)") == second, "the loudspeaker", 5)
+        anna.packets_flow()
+        anna.button("Mute").click()
+        tom.hears_nothing()
+        anna.page.reload()
+        anna.is_ready()
+        anna.tab("Settings")
+        self.assertEqual(speaker.input_value(), second)
+
+    def test_ring_and_notification(self) -> None:
+        """A call is heard, and shown when the page is not in front; taken back when it ends."""
+        anna, tom = self.signed_in(house(), ANNA), self.signed_in(house(), TOM)
+        tom.page.mouse.click(640, 780)
+        tom.page.evaluate(LISTEN_TO_TONES)
+        anna.dial(TOM)
+        tom.button("Answer").wait_for()
+        until(lambda: tom.page.evaluate("tones") > 2, "the ring tone", 5)
+        self.assertEqual(tom.page.evaluate("shown"), [f"{ANNA_NAME} is calling"])
+        self.assertEqual(tom.page.title(), f"{ANNA_NAME} is calling")
+        anna.hang_up()
+        until(lambda: not tom.page.evaluate("shown"), "the notification is gone", 5)
 
 
 class MessageTests(WebCase):

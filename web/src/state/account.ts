@@ -1,6 +1,7 @@
 // Who is signed in.
 
 import { computed, signal } from "@preact/signals";
+import { notify } from "./notices";
 import { api, askAs, APIError, type Account, type Site } from "./api";
 
 export const site = signal<Site | null>(null);
@@ -70,9 +71,19 @@ export async function begin(token = takeToken()): Promise<void> {
   }
 }
 
+/** A link that is opened where the page is open already; one that is no good changes nothing. */
+async function another(token: string): Promise<void> {
+  if (phase.value !== "in") return attempt(() => api.redeem(token));
+  try {
+    entered(await api.redeem(token));
+  } catch (error) {
+    notify("error", loginText(error));
+  }
+}
+
 addEventListener("hashchange", () => {
   const token = takeToken();
-  if (token !== "" && phase.value === "login") void attempt(() => api.redeem(token));
+  if (token !== "") void another(token);
 });
 
 /** Forget who it was; `why` is shown above the log-in. */

@@ -245,7 +245,9 @@ function listen(call: Call): void {
     over(call, call.transfer.value || (lost ? "The connection was lost." : words));
     tones.ended();
   });
-  session.on("refer", ({ request, accept }) => void referred(call, request, accept));
+  session.on("refer", ({ request, accept, reject }) => {
+    void referred(call, request, accept, reject);
+  });
   session.on("replaces", ({ accept }) => {
     accept((session: RTCSession) => {
       session.data = { replaces: call };
@@ -452,6 +454,7 @@ async function referred(
   call: Call,
   request: IncomingRequest,
   accept: Function,
+  reject: () => void,
 ): Promise<void> {
   const to = (request as unknown as { refer_to: { uri: { user: string } } }).refer_to.uri.user;
   notify("info", `${call.name.value} hands you over to ${nameOf(to)}.`);
@@ -460,8 +463,10 @@ async function referred(
     stream = await openMicrophone();
   } catch (error) {
     notify("error", microphoneText(error));
+    reject();
     return;
   }
+  if (!call.live) return release(stream);
   pendingStream = stream;
   accept(undefined, options(stream));
   pendingStream = null;

@@ -12,6 +12,8 @@ const SOON = 1;
 /** The directory, or its first part when it is long. */
 export const people = signal<Person[]>([]);
 export const directoryFailed = signal("");
+/** How often the server did not know us any more. */
+export const signedOut = signal(0);
 const names = new Map<string, string>();
 let timer = 0;
 
@@ -27,6 +29,7 @@ export async function loadPeople(): Promise<void> {
     people.value = remember(await api.directory());
     directoryFailed.value = "";
   } catch (error) {
+    if (error instanceof APIError && error.status === 401) signedOut.value += 1;
     directoryFailed.value = error instanceof APIError ? error.message : String(error);
   }
   timer = window.setTimeout(() => void loadPeople(), REFRESH * 1000);

@@ -13,7 +13,7 @@ import { adopt, endAll, liveCalls, useLine } from "./calls";
 import { watchWith } from "./lamps";
 import { loadHistory } from "./history";
 import { arrived, loadTexts, useAgent } from "./messages";
-import { loadPeople } from "./people";
+import { loadPeople, signedOut } from "./people";
 import { notify } from "./notices";
 import { settings } from "./settings";
 
@@ -227,6 +227,13 @@ effect(() => {
     phone.value = new Phone(who, instance);
     phone.value.start();
   });
+});
+
+effect(() => {
+  // Not in the middle of a call: the phone itself still works.
+  if (signedOut.value > 0 && liveCalls.peek().length === 0 && account.peek() !== null) {
+    void logout("Please sign in again.");
+  }
 });
 
 effect(() => {
