@@ -30,7 +30,7 @@ def lost(packets: list[bytes], last: int) -> tuple[int, int]:
     return expected - len(set(numbers)), expected
 
 
-def measure(server: PBX, calls: int, seconds: float) -> bool:
+def offer(server: PBX, calls: int, seconds: float) -> bool:
     """The table on standard output; whether nothing was lost."""
     alice = Phone("alice", WebSocket(server.host, server.ports["ws"]))
     bob = Phone("bob", Datagrams(server.host, server.ports["udp"]))
@@ -83,12 +83,8 @@ def measure(server: PBX, calls: int, seconds: float) -> bool:
     return missing == 0
 
 
-def main() -> int:
-    """0 when nothing was lost."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    arguments = parser.parse_args()
+def measure(calls: int, seconds: float) -> int:
+    """Print the table; exit status 0 when nothing was lost."""
     folder = Path(tempfile.mkdtemp(prefix="pbx-bench-"))
     server = PBX(folder, {"auth": {"nonce_expire": 600}})
     try:
@@ -96,10 +92,19 @@ def main() -> int:
         for user in ("alice", "bob"):
             server.add_user(user)
         until(lambda: server.mi("auth_knows", "bob@pbx.test"), "the users are known", 10)
-        return 0 if measure(server, arguments.calls, arguments.seconds) else 1
+        return 0 if offer(server, calls, seconds) else 1
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> int:
+    """As the arguments say."""
+    parser = argparse.ArgumentParser(description="What bridged calls cost.")
+    parser.add_argument("--calls", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    arguments = parser.parse_args()
+    return measure(arguments.calls, arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ was retransmitted.
     run.py [PART ...] [--quick] [--only SCENARIO ...] [--database sqlite|postgres] [--no-peer]
            [--pure]
 
-Parts: compare (the table beside the peer), presence, guard (`bench.guard`), and those of
+Parts: compare (the table beside the peer), presence, media, guard (`bench.guard`), and those of
 `bench.scale`; all of them unless some are named.
 """
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import guard, presence, scale, sipp
+from bench import guard, media, presence, scale, sipp
 from bench.caches import PORT as REDIS_PORT
 from bench.caches import Redis
 from bench.databases import PostgreSQL, count_rows, fill_kamailio, fill_pbx
@@ -39,7 +39,7 @@ USERS = 10_000
 SETTLE = 7.0
 #: Seconds of idleness that are measured.
 IDLE = 20.0
-PARTS = ("compare", "presence", "guard", *scale.PARTS)
+PARTS = ("compare", "presence", "media", "guard", *scale.PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +270,9 @@ def main() -> int:
     if "presence" in parts:
         size = (1000, 200) if arguments.quick else (5000, 500)
         status |= presence.measure(*size, arguments.database)
+    if "media" in parts:
+        print(flush=True)
+        status |= media.measure(50, 10.0 if arguments.quick else 30.0)
     if "guard" in parts:
         print(f"\n{guard.of_build(site)}", flush=True)
     for part in scale.PARTS:

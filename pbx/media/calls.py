@@ -6,8 +6,7 @@ bridged calls have an entry here, from their first offer until they have failed 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,6 +22,7 @@ from pbx.events import (
     MediaEnded,
 )
 from pbx.interfaces import (
+    ICommands,
     IDialogs,
     IEvents,
     IMedia,
@@ -32,23 +32,21 @@ from pbx.interfaces import (
     IStatistics,
     ITimers,
 )
-from pbx.legs import LegKind, MediaLeg, MediaSession, Side
+from pbx.legs import MediaLeg, MediaSession, Side
 from pbx.media.bridge import Bridge, BridgedCall, from_words
-from pbx.media.networks import connection_host, is_behind_nat, zone
+from pbx.media.commands import media_list
+from pbx.media.decision import Decision, RelayPhones, has_description, leg_of
 from pbx.metrics import LATENCY, Histogram, Kind, Metric
 from pbx.sip.address import Address
-from pbx.sip.errors import SIPError
-from pbx.sip.message import Message, Request, Response
+from pbx.sip.message import Request, Response
 from pbx.verdicts import Arrival, Target
 
-RelayPhones = Literal["auto", "always", "never"]
 #: Seconds after a restart until calls are ended whose media did not survive: time for the
 #: connections of browsers to come back.
 _MOURNING = 5.0
-_WEBSOCKET = ("WS", "WSS")
 
 
-@implementer(IMedia, IMediaUser, IStatistics, IMetrics)
+@implementer(IMedia, IMediaUser, ICommands, IStatistics, IMetrics)
 class CallMedia:
     """See `IMedia`; hears of dead sessions as the engine's `IMediaUser`."""
 
@@ -66,12 +64,12 @@ class CallMedia:
         self._engine = engine
         self._now = now
         self._took = {kind: Histogram(LATENCY) for kind in ("offer", "answer")}
-        self._relay_phones = relay_phones
+        self._decision = Decision(engine, relay_phones)
         self._dialogs = dialogs
         self._events = events
         self._timers = timers
         self._calls: dict[str, BridgedCall] = {}
-        self.bridged = self.refused = 0
+        self.bridged = 0
         if engine is not None:
             engine.use(self)
         events.subscribe(CallFailed, self._call_failed)
@@ -97,13 +95,10 @@ class CallMedia:
             return self._within(call, request, arrival)
         if not arrival.call:
             return None
-        if not has_description(request):
-            self._refuse_multipart(request, arrival.peer, peer)
-            return None
-        kinds = self._kinds_of_offer(request, arrival, target, peer)
+        kinds = self._decision.of_request(request, arrival.peer, target, peer)
         if kinds is None:
             return None
-        source = _leg(Side.CALLER, kinds[0], request, arrival.peer)
+        source = leg_of(Side.CALLER, kinds[0], request, arrival.peer)
         aim = MediaLeg(side=Side.CALLEE, kind=kinds[1], peer=peer)
         bridge = self._bridge(did, branch, source, aim)
         return self._offered(bridge, source, request.body)
@@ -134,7 +129,7 @@ class CallMedia:
             return None
         if response.status >= 200:
             self._won(call, bridge)
-        leg = _leg(Side.CALLEE, bridge.kind(Side.CALLEE), response, peer)
+        leg = leg_of(Side.CALLEE, bridge.kind(Side.CALLEE), response, peer)
         bridge.knows(leg)
         call.tags[leg.tag] = bridge
         if bridge.offerer is Side.CALLEE:
@@ -159,53 +154,14 @@ class CallMedia:
         bridge = None if call is None else call.branches.pop(branch, None)
         if call is None or bridge is None:
             return
-        if call.branches:
+        dialog = self._dialogs.find(did)
+        if call.branches or (dialog is not None and dialog.answered):
             self._free(bridge)
         else:
             # The next branch, say to voicemail, is to find the caller where it is.
             call.left_over.append(bridge)
-
-    # What to bridge
-
-    def _kinds_of_offer(
-        self, request: Request, arrival: Arrival, target: Target, peer: Address
-    ) -> tuple[LegKind, LegKind] | None:
-        """The kinds of caller and callee of a call that is bridged, None for one that is not."""
-        near, far = arrival.peer, peer
-        if near.transport in _WEBSOCKET and far.transport in _WEBSOCKET:
-            return None
-        body = request.body
-        offering = kind_of(body)
-        answering = LegKind.WEBRTC if far.transport in _WEBSOCKET else LegKind.RTP
-        if offering is not answering:
-            self._require(offering, answering)
-            return offering, answering
-        if offering is LegKind.WEBRTC:
-            return None
-        claimed = connection_host(body)
-        here = zone(claimed, near.host, _behind_nat(claimed, near, request))
-        host = target.uri.host
-        there = zone("", far.host, target.behind_nat and is_behind_nat(host, far.host, True))
-        return (offering, answering) if self._relays(here, there) else None
-
-    def _relays(self, one: str, other: str) -> bool:
-        """Whether two phones need a relay between them."""
-        engine, wish = self._engine, self._relay_phones
-        if engine is None or wish == "never" or not engine.bridges(LegKind.RTP, LegKind.RTP):
-            return False
-        return wish == "always" or one != other
-
-    def _refuse_multipart(self, request: Request, near: Address, far: Address) -> None:
-        """A description inside of other things reaches browsers and phones unchanged: silence."""
-        mixed = (near.transport in _WEBSOCKET) != (far.transport in _WEBSOCKET)
-        kind = (request.get("content-type") or "").lower()
-        if mixed and request.body and kind.startswith("multipart/"):
-            raise MediaFailed("Multipart Bodies Cannot Be Bridged")
-
-    def _require(self, one: LegKind, other: LegKind) -> None:
-        if self._engine is None or not self._engine.bridges(one, other):
-            self.refused += 1
-            raise MediaFailed("Browsers And Phones Need A Media Engine", warning=302)
+        if not call.branches and not call.left_over:
+            del self._calls[did]
 
     def _late_offer(
         self,
@@ -216,24 +172,13 @@ class CallMedia:
         arrival: Arrival,
         peer: Address,
     ) -> Awaitable[bytes] | None:
-        """The INVITE had no offer: the callee makes it (RFC 3261 section 13.2.1)."""
-        near, far = arrival.peer, peer
-        if near.transport in _WEBSOCKET and far.transport in _WEBSOCKET:
+        """The INVITE had no offer: the callee makes it."""
+        kinds = self._decision.of_response(request, arrival.peer, response, peer)
+        if kinds is None:
             return None
-        offering = kind_of(response.body)
-        answering = LegKind.WEBRTC if near.transport in _WEBSOCKET else LegKind.RTP
-        if offering is not answering:
-            self._require(offering, answering)
-        elif offering is LegKind.WEBRTC:
-            return None
-        else:
-            claimed = connection_host(response.body)
-            here = zone("", near.host, is_behind_nat(contact_host(request), near.host, True))
-            there = zone(claimed, far.host, _behind_nat(claimed, far, response))
-            if not self._relays(here, there):
-                return None
-        source = _leg(Side.CALLEE, offering, response, far)
-        aim = MediaLeg(side=Side.CALLER, kind=answering, peer=near, tag=request.from_.tag or "")
+        source = leg_of(Side.CALLEE, kinds[1], response, peer)
+        tag = request.from_.tag or ""
+        aim = MediaLeg(side=Side.CALLER, kind=kinds[0], peer=arrival.peer, tag=tag)
         bridge = self._bridge(did, branch, source, aim)
         call = self._calls[did]
         call.tags[source.tag] = bridge
@@ -249,7 +194,7 @@ class CallMedia:
         bridge, side = call.find(request)
         if bridge is None or request.method not in ("INVITE", "UPDATE", "PRACK"):
             return None
-        leg = _leg(side, bridge.kind(side), request, arrival.peer)
+        leg = leg_of(side, bridge.kind(side), request, arrival.peer)
         bridge.knows(leg)
         if request.method == "PRACK" and bridge.waits_for is side:
             return self._answered(bridge, leg, request.body)
@@ -262,7 +207,7 @@ class CallMedia:
         if bridge is None or request.method not in ("INVITE", "UPDATE", "PRACK"):
             return None
         side = asking.other
-        leg = _leg(side, bridge.kind(side), response, peer)
+        leg = leg_of(side, bridge.kind(side), response, peer)
         bridge.knows(leg)
         if request.body:
             return self._answered(bridge, leg, response.body)
@@ -415,14 +360,18 @@ class CallMedia:
         )
         self._dialogs.end(session.call, "pbx", "Media Timeout")
 
-    # IStatistics
+    # Management
+
+    def commands(self) -> Sequence[tuple[str, Sequence[Sequence[str]], Callable[..., object]]]:
+        """``media_list``."""
+        return [("media_list", ((),), lambda: media_list(self._engine, self._calls.values()))]
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges and counters."""
         return {
             "media:bridged_calls": len(self._calls),
             "media:bridged": self.bridged,
-            "media:refused": self.refused,
+            "media:refused": self._decision.refused,
         }
 
     def metrics(self) -> Iterable[Metric]:
@@ -434,39 +383,3 @@ class CallMedia:
             ("command",),
             [((kind,), took) for kind, took in self._took.items()],
         )
-
-
-def has_description(message: Message) -> bool:
-    """Whether the body is a session description."""
-    if not message.body:
-        return False
-    kind = (message.get("content-type") or "").partition(";")[0].strip().lower()
-    return kind == "application/sdp"
-
-
-def kind_of(body: bytes) -> LegKind:
-    """Who wrote a description, without reading it."""
-    return LegKind.WEBRTC if b"/SAVPF" in body or b"TLS/RTP/" in body else LegKind.RTP
-
-
-def contact_host(message: Message) -> str:
-    """The host of the Contact, "" when there is none that can be read."""
-    try:
-        return message.contacts[0].uri.host if message.contacts else ""
-    except SIPError:
-        return ""
-
-
-def _behind_nat(claimed: str, peer: Address, message: Message) -> bool:
-    if claimed == peer.host:
-        return False
-    return is_behind_nat(claimed, peer.host, contact_host(message) == claimed)
-
-
-def _leg(side: Side, kind: LegKind, message: Message, peer: Address) -> MediaLeg:
-    """Who wrote the description in this message."""
-    asked = isinstance(message, Request)
-    tag = (message.from_ if asked else message.to).tag or ""
-    claimed = connection_host(message.body)
-    nat = kind is LegKind.RTP and _behind_nat(claimed, peer, message)
-    return MediaLeg(side=side, kind=kind, peer=peer, tag=tag, behind_nat=nat)

@@ -23,7 +23,7 @@ from pbx.transport.hosts import source_towards
 from tests.integration.harness import free_block
 from tests.integration.media import RTPPhone
 from tests.media.browser import Browser
-from tests.media.native.test_engine import User, media_port
+from tests.media.native.engine_case import User, media_port
 
 CLOCK: Any = reactor
 

@@ -9,6 +9,9 @@ from pbx.errors import MediaFailed
 from pbx.interfaces import IMediaEngine, IMediaUser
 from pbx.legs import LegKind, MediaLeg, MediaSession, MediaStatistics, StreamStatistics
 
+_STREAM = StreamStatistics(packets=100, octets=17200, lost=1, jitter=0.002)
+HEARD = MediaStatistics(_STREAM, _STREAM)
+
 
 @implementer(IMediaEngine)
 class FakeEngine:
@@ -66,11 +69,10 @@ class FakeEngine:
         if self.sessions.pop(session, None) is None:
             return None
         self.deleted.append(session)
-        heard = StreamStatistics(packets=100, octets=17200, lost=1, jitter=0.002)
-        return MediaStatistics(heard, heard)
+        return HEARD
 
     async def query(self, session: MediaSession) -> MediaStatistics | None:
-        return None
+        return HEARD if session in self.sessions else None
 
     async def start(self) -> None:
         return None

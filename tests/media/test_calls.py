@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -11,7 +12,8 @@ from zope.interface.verify import verifyObject
 from pbx.events import CallRestored, Events, KeyPressed, MediaEnded
 from pbx.interfaces import IMedia, IMediaUser
 from pbx.legs import LegKind, MediaSession, Side
-from pbx.media.calls import CallMedia, RelayPhones
+from pbx.media.calls import CallMedia
+from pbx.media.decision import RelayPhones
 from pbx.metrics import Histogram
 from pbx.proxy.core import ProxyCore
 from pbx.proxy.forward import Forwarder
@@ -580,6 +582,23 @@ class CallTests(MediaTestCase):
         self.assertFree()
         self.media.media_timeout(session, Side.CALLEE)
 
+    def test_list(self) -> None:
+        """What operators see: each session, its sides, and how they are heard."""
+        self.established()
+        (call,) = self.dialogs.all()
+        command: Any
+        ((name, _, command),) = self.media.commands()
+        self.assertEqual(name, "media_list")
+        told: Any = self.successResultOf(Deferred.fromCoroutine(command()))
+        (session,) = told["sessions"]
+        self.assertEqual(told["engine"], "fake")
+        self.assertEqual(
+            (session["dialog"], session["branch"], session["answered"]), (call.did, "1", True)
+        )
+        heard = {"packets": 100, "loss": 0.0099, "jitter_ms": 2.0, "mos": 4.31}
+        self.assertEqual(session["caller"], {"kind": "webrtc", **heard})
+        self.assertEqual(session["callee"], {"kind": "rtp", **heard})
+
     def test_keys(self) -> None:
         """Whoever subscribes hears of them."""
         self.media.dtmf(MediaSession("did", "1"), Side.CALLER, "5", 100)
@@ -605,6 +624,18 @@ class ForkTests(MediaTestCase):
         self.answer(other, OTHER, 487)
         self.assertEqual([one.branch for one in self.engine.deleted], ["1"])
         self.assertEqual(len(self.engine.sessions), 1)
+
+    def test_answered_where_no_engine_is_needed(self) -> None:
+        """A phone answers the phone: what was bridged towards the browser is freed at once."""
+        self.invite(phone_sdp(DESK.host), DESK, PHONE, BROWSER)
+        direct, bridged = self.request(PHONE, "INVITE"), self.request(BROWSER, "INVITE")
+        self.assertEqual(direct.body, phone_sdp(DESK.host))
+        self.assertEqual(bridged.body, b"offered 1 for webrtc")
+        self.answer(direct, PHONE, 200, phone_sdp())
+        self.answer(bridged, BROWSER, 487)
+        self.assertEqual(self.response(DESK).body, phone_sdp())
+        self.assertFree()
+        self.assertEqual(len(self.dialogs.all()), 1)
 
     def test_two_answers(self) -> None:
         """The caller hangs up on the second: its answer does not touch the call."""

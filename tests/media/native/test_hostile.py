@@ -7,7 +7,7 @@ import random
 from pbx.errors import MediaFailed
 from pbx.legs import MediaSession
 from tests.media.browser import Browser
-from tests.media.native.test_engine import BROWSER, PHONE, EngineTestCase, phone_sdp
+from tests.media.native.engine_case import BROWSER, PHONE, EngineTestCase, phone_sdp
 
 #: Pieces that go where they do not belong.
 SCRAPS = (
