@@ -93,7 +93,7 @@ class NatTests(PBXTestCase):
         alice.send(alice.within(called, "BYE"))
         carol.respond(carol.request("BYE"), 200)
         alice.response(200)
-        until(lambda: server.sql("SELECT 1 FROM cdr WHERE packets > 50"), "the cdr", 10)
+        until(lambda: server.sql("SELECT 1 FROM cdr WHERE packets > 40"), "the cdr", 10)
         self.assertEqual(server.statistic("media:sessions"), 0)
 
     def test_without_keep_alives_it_is_lost(self) -> None:
