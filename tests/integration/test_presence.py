@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 
 from defusedxml.ElementTree import fromstring
 
@@ -124,6 +125,7 @@ class PresenceTests(WatchingTestCase):
         headers = [("Event", "dialog"), ("Expires", "0")]
         mad.send(mad.make("SUBSCRIBE", "sip:2002@pbx.test", headers=headers))
         challenge = mad.response(407).get("proxy-authenticate") or ""
+        began = time.monotonic()
         for number in range(500):
             asked = mad.make("SUBSCRIBE", "sip:2002@pbx.test", headers=headers)
             asked.append("proxy-authorization", mad.credentials(challenge, asked, number + 1))
@@ -138,7 +140,8 @@ class PresenceTests(WatchingTestCase):
                     self.assertGreaterEqual(int(message.get("retry-after") or 0), 1)
             elif isinstance(message, Request):
                 mad.respond(message, 200)
-        self.assertLess(statuses.count(200), 120)
+        allowed = 50 + 5 * (time.monotonic() - began)
+        self.assertLessEqual(statuses.count(200), allowed + 1)
         self.assertEqual(statuses.count(200) + statuses.count(503), 500)
         self.assertEqual(pbx.statistic("presence:throttled_requests"), statuses.count(503))
 

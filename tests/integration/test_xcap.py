@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from pbx.sip.message import Request
 from tests.integration.harness import PBX, PBXTestCase, program
 from tests.integration.phone import Phone
+from tests.integration.watching import next_notify
 
 ELEMENT = "application/xcap-el+xml"
 LISTS = "application/resource-lists+xml"
@@ -145,8 +145,7 @@ class WatcherTests(PBXTestCase):
 
     def told(self, phone: Phone) -> tuple[str, bytes]:
         """State and document of the next NOTIFY."""
-        notify: Request = phone.request("NOTIFY")
-        phone.respond(notify, 200)
+        notify = next_notify(phone, 15)
         return (notify.get("subscription-state") or "").partition(";expires")[0], notify.body
 
     def test_rules(self) -> None:
