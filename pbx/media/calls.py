@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from pbx.errors import MediaFailed
 from pbx.events import (
+    CallAnswered,
     CallEnded,
     CallFailed,
     CallRestored,
@@ -72,6 +73,7 @@ class CallMedia:
         self.bridged = 0
         if engine is not None:
             engine.use(self)
+        events.subscribe(CallAnswered, self._call_answered)
         events.subscribe(CallFailed, self._call_failed)
         events.subscribe(CallEnded, self._call_ended)
         events.subscribe(CallRestored, self._call_restored)
@@ -127,8 +129,8 @@ class CallMedia:
         if call.winner is not None and call.winner is not bridge:
             # A second callee who answered as well: the caller hangs up on it (13.2.2.4).
             return None
-        if response.status >= 200:
-            self._won(call, bridge)
+        if response.status >= 200 and call.winner is None:
+            call.winner = bridge
         leg = leg_of(Side.CALLEE, bridge.kind(Side.CALLEE), response, peer)
         bridge.knows(leg)
         call.tags[leg.tag] = bridge
@@ -154,6 +156,9 @@ class CallMedia:
         bridge = None if call is None else call.branches.pop(branch, None)
         if call is None or bridge is None:
             return
+        if call.winner is bridge:
+            # It was answered, and the answer could not be bridged.
+            call.winner = None
         dialog = self._dialogs.find(did)
         if call.branches or (dialog is not None and dialog.answered):
             self._free(bridge)
@@ -182,8 +187,8 @@ class CallMedia:
         bridge = self._bridge(did, branch, source, aim)
         call = self._calls[did]
         call.tags[source.tag] = bridge
-        if response.status >= 200:
-            self._won(call, bridge)
+        if response.status >= 200 and call.winner is None:
+            call.winner = bridge
         return self._offered(bridge, source, response.body)
 
     # Within a call
@@ -229,12 +234,6 @@ class CallMedia:
             bridge = call.branches[branch] = Bridge(session, source, aim)
             self.bridged += 1
         return bridge
-
-    def _won(self, call: BridgedCall, bridge: Bridge) -> None:
-        """The call is answered on this branch."""
-        if call.winner is None and self._engine is not None:
-            call.winner = bridge
-            self._events.publish(MediaBridged(call.did, bridge.words(self._engine.name)))
 
     async def _offered(self, bridge: Bridge, source: MediaLeg, body: bytes) -> bytes:
         made = bridge.made(source.side, True, body)
@@ -303,6 +302,22 @@ class CallMedia:
         Deferred.fromCoroutine(delete())
 
     # What becomes of calls
+
+    def _call_answered(self, event: CallAnswered) -> None:
+        """Also by a 200 without description, after a reliable response that had it."""
+        call = self._calls.get(event.dialog.did)
+        if call is None:
+            return
+        if call.winner is None:
+            call.winner = call.tags.get(event.dialog.to_tag)
+        if call.winner is not None:
+            # Not from within the news that it is answered.
+            self._timers.call_later(0.0, self._keep, call)
+
+    def _keep(self, call: BridgedCall) -> None:
+        """What a restart must know."""
+        if self._engine is not None and call.winner and self._calls.get(call.did) is call:
+            self._events.publish(MediaBridged(call.did, call.winner.words(self._engine.name)))
 
     def _call_failed(self, event: CallFailed) -> None:
         self._over(event.dialog.did, False)

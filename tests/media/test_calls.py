@@ -388,6 +388,7 @@ class CallTests(MediaTestCase):
         self.assertEqual(answered.body, b"answered 2 for webrtc")
         self.assertEqual(answered.get("content-length"), "21")
         (call,) = self.dialogs.all()
+        self.pump(0.1)
         self.assertEqual(call.profiles["media"], "fake 1 webrtc rtp")
         self.within(answered, "BYE", BROWSER)
         self.assertFree()
@@ -505,6 +506,25 @@ class CallTests(MediaTestCase):
         self.assertEqual(early.body, b"offered 1 for rtp")
         self.within(early, "PRACK", PHONE, phone_sdp())
         self.assertEqual(self.request(BROWSER, "PRACK").body, b"answered 2 for webrtc")
+
+    def test_answered_without_description(self) -> None:
+        """It was all said in a reliable 183: the 200 is empty, and the call is bridged all the
+        same.
+        """
+        self.invite(browser_sdp(), BROWSER, PHONE)
+        arrived = self.request(PHONE, "INVITE")
+        self.answer(arrived, PHONE, 183, phone_sdp(), Require="100rel", RSeq="1")
+        early = self.response(BROWSER)
+        self.within(early, "PRACK", BROWSER)
+        self.answer(self.request(PHONE, "PRACK"), PHONE)
+        self.answer(arrived, PHONE)
+        self.pump(0.1)
+        (call,) = self.dialogs.all()
+        self.assertEqual(call.profiles["media"], "fake 1 webrtc rtp")
+        self.within(early, "BYE", BROWSER, cseq=3)
+        self.pump(0.1)
+        self.assertEqual([one.call for one in self.heard], [call.did])
+        self.assertFree()
 
     def test_changes(self) -> None:
         """re-INVITE and UPDATE of both sides: hold, codec, ICE restart."""
@@ -646,6 +666,18 @@ class ForkTests(MediaTestCase):
         won, late = self.responses(BROWSER)
         self.assertEqual((won.body, late.body), (b"answered 3 for webrtc", phone_sdp(DESK.host)))
         self.assertEqual(self.asked.count("answer"), 1)
+
+    def test_unfit_answer_among_others(self) -> None:
+        """The branch that cannot be bridged does not count: who answers next is heard."""
+        self.invite(browser_sdp(), BROWSER, PHONE, DESK)
+        first, second = self.request(PHONE, "INVITE"), self.request(DESK, "INVITE")
+        self.answer(first, PHONE, 200, phone_sdp(more="a=refused\r\n"))
+        self.assertEqual(self.responses(BROWSER), [])
+        self.answer(second, DESK, 200, phone_sdp(DESK.host))
+        self.assertEqual(self.response(BROWSER).body, b"answered 4 for webrtc")
+        self.pump(0.1)
+        (call,) = self.dialogs.all()
+        self.assertEqual(call.profiles["media"], "fake 2 webrtc rtp")
 
     def test_one_after_the_other(self) -> None:
         """The caller's side of a failed branch stays until the next one has begun."""
