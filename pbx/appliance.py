@@ -92,7 +92,7 @@ from pbx.services.call_metrics import CallMetrics
 from pbx.services.cluster import Cluster, ClusterSettings
 from pbx.services.dialogs import DIALOG_COLUMNS, DIALOG_KEY, Dialogs, DialogSettings
 from pbx.services.domains import Domains
-from pbx.services.guard import Guard, GuardSettings
+from pbx.services.guard import Guard, GuardSettings, KnownHosts
 from pbx.services.load_balancer import LoadBalancer, LoadBalancerSettings
 from pbx.services.msilo import Courier, MessageSilo, MessageSiloSettings
 from pbx.services.presence import (
@@ -432,6 +432,7 @@ class Builder:
             self._cluster,
         )
         self._registrar = registrar
+        self._add(KnownHosts(self._guard, registrar.hosts))
         registry.provide(IRegistrar, self._add(registrar))
         msilo = tables.of(MessageSiloSettings)
         if msilo.enabled:

@@ -19,7 +19,7 @@ from pbx.config import ConfigError, settings
 from pbx.events import AuthenticationFailed, Events
 from pbx.gate import OpenGate
 from pbx.interfaces import ICommands, IGuard, ISource, IStartable, IStatistics, ITrusted
-from pbx.services.guard import Guard, GuardSettings
+from pbx.services.guard import Guard, GuardSettings, KnownHosts
 from pbx.services.guard.bans import MAX_OFFENDERS
 from pbx.services.guard.sources import name_of
 from pbx.sip.address import Address
@@ -290,8 +290,19 @@ class StrangerTests(GuardTestCase):
 
     def test_asks_and_never_logs_in(self) -> None:
         """A scan under a false name, one extension after the other, never answering."""
-        self.assertEqual(self.ask(agent="Phone", n=500), 200)
+        for _ in range(4):
+            self.assertEqual(self.ask(agent="Phone", n=50), 50)
+            self.clock.advance(2)
+        self.assertEqual(self.ask(agent="Phone", n=50), 0)
         self.assertGreater(self.guard.banned(ATTACKER), 0)
+
+    def test_office_starts(self) -> None:
+        """A thousand phones at one address, before the first of them has logged in."""
+        self.assertEqual(self.ask(agent="Phone", n=1000), 1000)
+        self.guard.proved(ATTACKER)
+        self.clock.advance(10)
+        self.assertEqual(self.guard.banned(ATTACKER), 0.0)
+        self.assertFalse(self.held.stranger)
 
     def test_monitor(self) -> None:
         """OPTIONS are asked by monitors for ever."""
@@ -367,6 +378,14 @@ class RestartTests(GuardTestCase):
         self.clock.advance(600)
         self.fail(times=20)
         self.assertEqual(self.guard.banned(ATTACKER), 1800.0)
+
+    def test_offices(self) -> None:
+        """Where phones are registered it is as patient as before."""
+        known = KnownHosts(self.guard, lambda: [OFFICE])
+        self.done(known.start())
+        self.fail(OFFICE, 100)
+        self.assertEqual(self.guard.banned(OFFICE), 0.0)
+        self.assertFalse(self.guard.source(OFFICE).stranger)
 
     def test_lifted_ban(self) -> None:
         self.fail(times=20)

@@ -4,6 +4,7 @@ from zope.interface.verify import verifyObject
 
 from pbx.events import Registered, Unregistered
 from pbx.interfaces import ICommands, IRegistrar, IStartable, IStatistics
+from pbx.services.registrar.registrar import host_of
 from pbx.sip.address import Address
 from pbx.verdicts import Reply
 from tests.fakes import LOCAL, FakeFlow
@@ -498,6 +499,27 @@ class EventTests(RegistrarTestCase):
         self.assertEqual(self.registrar.remove(AOR), 1)
         self.assertEqual(self.registrar.remove(AOR), 0)
         self.assertEqual(self.happened[-1], Unregistered(AOR, PHONE, "admin"))
+
+
+class HostTests(RegistrarTestCase):
+    """Where phones are, for the guard."""
+
+    def test_hosts(self) -> None:
+        """What they came from, or what they said; not behind another proxy."""
+        self.register("<sip:1001@192.0.2.61:5060;transport=udp>")
+        self.register("<sip:1001@10.0.0.5>", nat=True)
+        self.browser(browser_flow())
+        self.register("<sip:1001@192.0.2.77>", "Path: <sip:proxy.test;lr>\nSupported: path")
+        self.assertEqual(self.registrar.hosts(), {"192.0.2.61", "192.0.2.50", "192.0.2.99"})
+
+    def test_host_of(self) -> None:
+        for uri, host in (
+            ("sip:192.0.2.1", "192.0.2.1"),
+            ("sip:1001@192.0.2.1:5060;transport=tcp", "192.0.2.1"),
+            ("sips:1001@[2001:db8::1]:5061", "2001:db8::1"),
+            ("sip:[2001:db8::1];transport=ws", "2001:db8::1"),
+        ):
+            self.assertEqual(host_of(uri), host)
 
 
 class CountTests(RegistrarTestCase):

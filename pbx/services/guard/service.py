@@ -37,6 +37,8 @@ from pbx.sip.message import Request
 #: Sources remembered as those of users; beyond that, and after a day, the older half is forgotten.
 MAX_PROVED: Final = 100_000
 REMEMBERED: Final = 86_400.0
+#: Seconds that many strangers at one address have until the first of them must have logged in.
+GRACE: Final = 5.0
 #: Seconds between two lines about one source that sends too much.
 COMPLAINT: Final = 60.0
 #: The longest ban that an operator can ask for.
@@ -187,6 +189,9 @@ class Guard:
         if not limit or source.asked <= limit:
             return True
         now = self._clock.seconds()
+        if now - source.asked_since < GRACE:
+            # All phones of an office at once; in a moment one of them will have logged in.
+            return True
         if now - source.asked_since > self._settings.window:
             source.asked = 1
             source.asked_since = now
