@@ -254,7 +254,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compare the PBX with kamailio.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="short, without highest rates")
-    parser.add_argument("--only", nargs="*", choices=[*(one.name for one in SCENARIOS), "presence"])
+    parser.add_argument("--only", nargs="*", choices=[one.name for one in SCENARIOS])
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="postgres")
     parser.add_argument("--no-peer", action="store_true", help="only this PBX")
     parser.add_argument("--pure", action="store_true", help="not compiled")
