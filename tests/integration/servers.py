@@ -80,23 +80,27 @@ class PostgresServer(Server):
     def __init__(self) -> None:
         super().__init__()
         found = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-        self._programs = Path(found[-1]) if found else Path("/usr/bin")
-        self._as_user: list[str] = []
+        self.programs = Path(found[-1]) if found else Path("/usr/bin")
+        self.as_user: list[str] = []
         if os.getuid() == 0:
             account = pwd.getpwnam("postgres")
             self.folder.chmod(0o755)
             os.chown(self.folder, account.pw_uid, account.pw_gid)
-            self._as_user = [
+            self.as_user = [
                 "setpriv",
                 f"--reuid={account.pw_uid}",
                 f"--regid={account.pw_gid}",
                 "--init-groups",
                 "--pdeathsig=QUIT",
             ]
-        initdb = [str(self._programs / "initdb"), "-D", str(self.folder / "data")]
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Make its data."""
+        initdb = [str(self.programs / "initdb"), "-D", str(self.folder / "data")]
         options = ["-U", "pbx", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         subprocess.run(
-            [*self._as_user, *initdb, *options], check=True, stdout=subprocess.DEVNULL, cwd="/"
+            [*self.as_user, *initdb, *options], check=True, stdout=subprocess.DEVNULL, cwd="/"
         )
 
     def command(self) -> list[str]:
@@ -109,12 +113,12 @@ class PostgresServer(Server):
             "max_connections": "60",
         }
         options = [part for item in settings.items() for part in ("-c", "=".join(item))]
-        programme = [str(self._programs / "postgres"), "-D", str(self.folder / "data")]
-        return [*self._as_user, *programme, *options]
+        programme = [str(self.programs / "postgres"), "-D", str(self.folder / "data")]
+        return [*self.as_user, *programme, *options]
 
     def answers(self) -> bool:
         """Whether clients are served."""
-        ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [str(self.programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(ready, check=False).returncode == 0
 
     def stop(self, how: int = signal.SIGINT) -> None:
