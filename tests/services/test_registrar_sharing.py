@@ -247,6 +247,18 @@ class LostNewsTests(SharingTestCase):
         self.wait(10)
         self.assertEqual(len(self.targets(self.b)), 1)
 
+    def test_by_hand(self) -> None:
+        """``ul_cluster_sync``."""
+        self.wait(25)
+        self.cut()
+        self.register()
+        self.wait(2)
+        self.b.bus.connected = True
+        (sync,) = [one[2] for one in self.b.registrar.commands() if one[0] == "ul_cluster_sync"]
+        self.assertEqual(sync(), "OK")
+        self.wait(10)
+        self.assertEqual(len(self.targets(self.b)), 1)
+
     def test_database_away(self) -> None:
         """Tried again until it is back."""
         self.cut()

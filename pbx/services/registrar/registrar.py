@@ -47,6 +47,8 @@ from pbx.sip.uri import URI
 from pbx.verdicts import Arrival, Reply, Target
 
 _SECRET: Final = "gruu_secret"
+#: Rows that are read at a time.
+PAGE: Final = 5000
 
 
 @implementer(IRegistrar, IStartable, ICommands, IStatistics, IMetrics)
@@ -142,12 +144,18 @@ class Registrar:
             names[0] if names else "",
             self._cluster,
         )
-        rows = await self._database.query(f"{SELECT} ORDER BY contact_id")
+        sql = f"{SELECT} WHERE contact_id > ? ORDER BY contact_id LIMIT ?"
+        last = -(2**63)
         # Nothing of this is garbage, and looking for some takes longer than the loading.
         collecting = gc.isenabled()
         gc.disable()
         try:
-            self._restore(rows, now + self._settings.restart_grace)
+            while True:
+                rows = await self._database.query(sql, (last, PAGE))
+                self._restore(rows, now + self._settings.restart_grace)
+                if len(rows) < PAGE:
+                    break
+                last = rows[-1][0]
         finally:
             if collecting:
                 gc.enable()
@@ -430,6 +438,12 @@ class Registrar:
         if self._write_behind is None:
             return 0.0
         return self._clock.seconds() + (1.0 if self._write_through else -1.5)
+
+    def look_again(self) -> bool:
+        """Compare what other nodes told with the table; False when there is no other node."""
+        if self._sharing is not None:
+            self._sharing.look_again()
+        return self._sharing is not None
 
     async def write_all(self, aor: str = "") -> None:
         """Write the bindings of an AOR, or all, whether they changed or not."""
