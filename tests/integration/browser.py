@@ -95,7 +95,9 @@ class WebPhone:
             self.complaints.append(message.text)
 
     def close(self) -> None:
-        """Its windows and all it remembered."""
+        """Its windows, as a user closes them, and all it remembered."""
+        for page in self.context.pages:
+            page.close()
         self.context.close()
 
     def crash(self) -> None:

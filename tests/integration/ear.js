@@ -125,7 +125,7 @@
         const columns = COLUMNS.map((hertz) => share(from, hertz, power));
         const row = Math.max(...rows);
         const column = Math.max(...columns);
-        if (Math.min(row, column) < 0.12 || row + column < 0.6) return "";
+        if (Math.min(row, column) < 0.1 || row + column < 0.45) return "";
         return KEYS[rows.indexOf(row)][columns.indexOf(column)];
       };
       let keys = "";

@@ -11,7 +11,7 @@ from tests.integration.harness import PBX, until
 ANNA, TOM, PRIYA = "2001", "2002", "2003"
 ANNA_NAME, TOM_NAME, PRIYA_NAME = (PEOPLE[user] for user in (ANNA, TOM, PRIYA))
 #: Their voices, far enough from each other and from the tones of keys.
-VOICES = {ANNA: 440, TOM: 1000, PRIYA: 1800}
+VOICES = {ANNA: 300, TOM: 2300, PRIYA: 3000}
 
 
 class WebCallTests(WebCase):
@@ -104,10 +104,15 @@ class WebCallTests(WebCase):
         anna.dial(PRIYA)
         anna.says(f"{PRIYA_NAME} is not reachable: no phone is signed in.")
         anna.is_idle()
-        kinds = [row[2:] for row in self.recorded(3)]
+        kinds = [row[2:] for row in self.recorded(4)]
         self.assertEqual(
             kinds,
-            [("cancelled", "caller", 487), ("busy", "callee", 603), ("busy", "callee", 486)],
+            [
+                ("cancelled", "caller", 487),
+                ("busy", "callee", 603),
+                ("busy", "callee", 486),
+                ("missed", "callee", 480),
+            ],
         )
 
     def test_second_caller(self) -> None:

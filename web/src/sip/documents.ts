@@ -5,6 +5,7 @@ export type Availability = "available" | "away" | "dnd" | "offline";
 
 const PIDF = "urn:ietf:params:xml:ns:pidf";
 const RPID = "urn:ietf:params:xml:ns:pidf:rpid";
+const PERSON = "urn:ietf:params:xml:ns:pidf:data-model";
 
 function parse(text: string): Document | null {
   const found = new DOMParser().parseFromString(text, "application/xml");
@@ -31,14 +32,32 @@ export function readDialogInfo(text: string): DialogState | null {
 export function readPresence(text: string): Availability | null {
   const found = parse(text);
   if (found === null) return null;
-  const basics = [...found.getElementsByTagNameNS(PIDF, "basic")].map((one) =>
-    (one.textContent ?? "").trim(),
-  );
-  if (basics.length === 0) return null;
-  if (!basics.includes("open")) return "offline";
-  const has = (name: string): boolean => found.getElementsByTagNameNS(RPID, name).length > 0;
-  if (has("busy")) return "dnd";
-  return has("away") ? "away" : "available";
+  const tuples = [...found.getElementsByTagNameNS(PIDF, "tuple")];
+  const persons = [...found.getElementsByTagNameNS(PERSON, "person")];
+  if (tuples.length === 0) return null;
+  let newest = "";
+  let best: Availability = "offline";
+  for (const tuple of tuples) {
+    const basic = tuple.getElementsByTagNameNS(PIDF, "basic")[0]?.textContent?.trim();
+    if (basic !== "open") continue;
+    // Ours names tuple and person alike; other phones speak of the person as a whole.
+    const own = `p${(tuple.getAttribute("id") ?? "").slice(1)}`;
+    const mine = persons.filter((one) => one.getAttribute("id") === own);
+    // Of several devices the one on which something was said last.
+    const when = tuple.getElementsByTagNameNS(PIDF, "timestamp")[0]?.textContent?.trim() ?? "";
+    if (best !== "offline" && when < newest) continue;
+    newest = when;
+    best = activity(mine.length > 0 || isOurs(tuple) ? mine : persons);
+  }
+  return best;
+}
+
+const isOurs = (tuple: Element): boolean => /^t[0-9a-f]{8}$/.test(tuple.getAttribute("id") ?? "");
+
+function activity(persons: Element[]): Availability {
+  const has = (name: string): boolean =>
+    persons.some((one) => one.getElementsByTagNameNS(RPID, name).length > 0);
+  return has("busy") ? "dnd" : has("away") ? "away" : "available";
 }
 
 /** The presence of one device. */
@@ -50,7 +69,8 @@ export function writePresence(entity: string, tuple: string, now: Availability):
     : "";
   return (
     `<?xml version="1.0" encoding="UTF-8"?>\r\n<presence xmlns="${PIDF}"` +
-    ` xmlns:d="urn:ietf:params:xml:ns:pidf:data-model" xmlns:r="${RPID}" entity="${entity}">` +
-    `<tuple id="t${tuple}"><status><basic>${basic}</basic></status></tuple>${person}</presence>`
+    ` xmlns:d="${PERSON}" xmlns:r="${RPID}" entity="${entity}">` +
+    `<tuple id="t${tuple}"><status><basic>${basic}</basic></status>` +
+    `<timestamp>${new Date().toISOString()}</timestamp></tuple>${person}</presence>`
   );
 }

@@ -3,7 +3,8 @@ import { OutgoingRequest, type IncomingResponse } from "jssip/lib/SIPMessage";
 import type { UA } from "jssip/lib/UA";
 import type { URI } from "jssip/lib/URI";
 
-const EXPIRES = 600;
+/** Seconds; what a page that crashed has published is gone after that. */
+const EXPIRES = 120;
 
 type MakeRequest = new (
   method: string,

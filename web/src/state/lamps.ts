@@ -105,8 +105,8 @@ function read(user: string, event: keyof typeof PACKAGES, body: string): void {
     if (state !== null) dialogs.value = { ...dialogs.value, [user]: state };
   } else {
     const state = readPresence(body);
-    if (state === null || state === presences.value[user]) return;
-    presences.value = { ...presences.value, [user]: state };
+    if (state !== null) presences.value = { ...presences.value, [user]: state };
+    // Perhaps a phone more or less.
     lookAgain();
   }
 }
