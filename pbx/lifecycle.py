@@ -112,8 +112,8 @@ async def greet(
         lines.append("The passwords are not shown again; pbxctl user password sets new ones.")
         lines.append(f"Phones register at {', '.join(_reachable(listeners))}")
         if web:
-            lines.append("Open one of these links to talk; each logs a browser in once, within an")
-            lines.append("hour (pbxctl user link makes another):")
+            lines.append("Open one of these links to talk; each logs a browser in once")
+            lines.append("(pbxctl user link makes others):")
             for name in FIRST_EXTENSIONS:
                 lines.append(f"  {name}  {(await links(name, domain))[0]}")
     if web:
