@@ -237,6 +237,8 @@ def show(title: str, text: str) -> None:
 
 def main(names: Sequence[str]) -> int:
     """Exit status: 0 when everything passed, else 1."""
+    # Who is started in the background ignores SIGINT, and so would every program that tests stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     jobs = [trial_job(name) for name in names] if names else [*checks(), *tests()]
     folder = Path(tempfile.mkdtemp(prefix="pbx-tests-"))
     runner = Runner(folder)

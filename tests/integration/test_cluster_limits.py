@@ -126,18 +126,18 @@ class RedisLimitTests(ClusterLimitCase):
         """Calls go on by what the nodes told each other last; and the count is right afterwards."""
         calls = self.rush(USERS[:4])
         self.assertEqual(len(calls), 4)
-        until(lambda: self.loads() == [4, 4], "both know", 5)
+        until(lambda: self.loads() == [4, 4], "both know", 20)
         self.redis_server.stop()
         try:
-            until(lambda: self.b.mi("status")["health"]["status"] == "degraded", "noticed", 10)
+            until(lambda: self.b.mi("status")["health"]["status"] == "degraded", "noticed", 30)
             self.assertEqual(self.rush_at_b(3), 1)
         finally:
             self.redis_server.start()
-        until(lambda: self.a.mi("status")["health"]["status"] == "ok", "back", 15)
-        until(lambda: self.loads() == [5, 5], "told again", 10)
+        until(lambda: self.a.mi("status")["health"]["status"] == "ok", "back", 60)
+        until(lambda: self.loads() == [5, 5], "told again", 40)
         self.assertEqual(self.rush(USERS[:2]), [])
         key = ("HVALS", "pbx:count:lb:1")
-        until(lambda: sum(map(int, self.redis_server.cli(*key).split())) == 5, "counted again", 5)
+        until(lambda: sum(map(int, self.redis_server.cli(*key).split())) == 5, "counted again", 20)
 
 
 class PostgresLimitTests(ClusterLimitCase):
