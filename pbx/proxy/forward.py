@@ -104,6 +104,10 @@ def size(request: Request) -> int:
 
 def _realm(credentials: str) -> str:
     """The realm of a Proxy-Authorization value, "" for none."""
+    before, found, rest = credentials.partition('realm="')
+    if found and "\\" not in credentials and before.count('"') % 2 == 0 and before[-1:] in " ,\t":
+        # The usual case: outside of quotes, and without a quoted-pair anywhere.
+        return rest.partition('"')[0]
     for part in split_outside(credentials.partition(" ")[2], ","):
         name, _, value = part.partition("=")
         if name.strip(" \t").lower() == "realm":

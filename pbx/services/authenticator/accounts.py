@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from sys import intern
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -17,8 +18,7 @@ from pbx.sip.digest import ha1
 PAGE = 2000
 #: Rows at fault that are named in the log.
 MAX_FAULTS = 100
-#: HA1s kept of one account: it may use several algorithms and spellings of its name.
-SPELLINGS = 6
+_NOTHING = ("", "", "")
 _HASH_COLUMNS = {"MD5": "ha1", "SHA-256": "ha1_sha256", "SHA-512-256": "ha1_sha512t256"}
 #: HA1 of ``user@domain:realm:password``, for phones that send the domain as part of their name.
 _LONG = "MD5 of user@domain"
@@ -28,7 +28,7 @@ _COLUMNS = {**_HASH_COLUMNS, _LONG: "ha1b"}
 class Account:
     """One subscriber. ``hashes`` are the HA1s that the table brings, by algorithm."""
 
-    __slots__ = ("_known", "domain", "hashes", "password", "username")
+    __slots__ = ("_asked", "_ha1", "domain", "hashes", "password", "username")
 
     def __init__(
         self, username: str, domain: str, password: str, hashes: tuple[tuple[str, str], ...]
@@ -37,26 +37,26 @@ class Account:
         self.domain = domain
         self.password = password
         self.hashes = hashes
-        self._known: dict[tuple[str, str, str], str] | None = None
+        # Of the last question only: few accounts use several algorithms or names.
+        self._asked = _NOTHING
+        self._ha1 = ""
 
     def ha1(self, algorithm: str, name: str, realm: str) -> str:
         """HA1 for the name as the client sends it, with or without domain; "" when there is nothing
         to make it from.
         """
-        known = self._known
-        if known is None:
-            known = self._known = {}
-        found = known.get((algorithm, name, realm))
-        if found is None:
-            if self.password:
-                found = ha1(algorithm, name, realm, self.password)
-            else:
-                if algorithm == "MD5" and "@" in name:
-                    algorithm = _LONG
-                found = dict(self.hashes).get(algorithm, "")
-            if len(known) >= SPELLINGS:
-                known.clear()
-            known[(algorithm, name, realm)] = found
+        asked = (algorithm, name, realm)
+        if asked == self._asked:
+            return self._ha1
+        if self.password:
+            found = ha1(algorithm, name, realm, self.password)
+        else:
+            if algorithm == "MD5" and "@" in name:
+                algorithm = _LONG
+            found = dict(self.hashes).get(algorithm, "")
+        # One copy of each text: there are as many of these as subscribers.
+        self._asked = (asked[0], self.username if name == self.username else name, intern(realm))
+        self._ha1 = found
         return found
 
     def same(self, other: Account) -> bool:
