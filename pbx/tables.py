@@ -56,7 +56,9 @@ class StorageSettings:
     database: str = "sqlite:var/pbx.db"
     """memory: | sqlite:PATH | postgresql://user@host/db."""
     cache: str = "memory:"
-    """memory: | redis://host:6379/0."""
+    """memory: | redis://:password@host:6379/0 | rediss://host:6379/0?ca_file=/etc/pbx/redis-ca.pem
+    (TLS; without ``ca_file`` who this machine trusts). ``password_file`` names a file with the
+    password."""
     write_interval: float = 1.0
     """Seconds that changes may wait for their batch: what a power cut can cost."""
     queue_limit: int = 200_000

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from pbx.errors import DatabaseError, Kind
 from pbx.interfaces import ICache, IHealth, IStartable, IStatistics
 from pbx.storage.condition import Condition
-from pbx.storage.redis_link import LinkFactory, OneOfMany, is_demoted
+from pbx.storage.redis_link import LinkFactory, OneOfMany, is_demoted, trust_root
 from pbx.storage.urls import ServerURL
 
 #: A command that waits: value and the time it is good for (None: for ever); None deletes.
@@ -36,6 +36,8 @@ class RedisCache:
     def __init__(
         self, url: ServerURL, clock: IReactorTime, limit: int = 50_000, timeout: float = 3.0
     ) -> None:
+        # A bad file of certificates is told before anything starts.
+        trust_root(url)
         self.url = url.shown
         self.dropped = 0
         self._parts = url

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import txredisapi
+from cryptography.x509 import load_pem_x509_certificate
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
@@ -13,7 +15,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -102,7 +104,10 @@ class OneOfMany:
     """Each attempt to connect goes to the next server of the URL."""
 
     def __init__(self, url: ServerURL, clock: IReactorTime) -> None:
-        self._endpoints = [_endpoint(url.scheme, host, port, clock) for host, port in url.hosts]
+        root = trust_root(url)
+        self._endpoints = [
+            _endpoint(url.scheme == "rediss", root, host, port, clock) for host, port in url.hosts
+        ]
         self._next = 0
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
@@ -112,11 +117,31 @@ class OneOfMany:
         return endpoint.connect(protocolFactory)
 
 
-def _endpoint(scheme: str, host: str, port: int, clock: IReactorTime) -> IStreamClientEndpoint:
+def _endpoint(
+    secure: bool, root: Certificate | None, host: str, port: int, clock: IReactorTime
+) -> IStreamClientEndpoint:
     endpoint: IStreamClientEndpoint = HostnameEndpoint(clock, host, port, timeout=5)
-    if scheme == "rediss":
-        return wrapClientTLS(optionsForClientTLS(host), endpoint)
+    if secure:
+        return wrapClientTLS(optionsForClientTLS(host, trustRoot=root), endpoint)
     return endpoint
+
+
+def trust_root(url: ServerURL) -> Certificate | None:
+    """Who must have signed a server of ``rediss://``: the certificate in the file of ``ca_file``,
+    None for whom this machine trusts. Raises ValueError for a bad file.
+    """
+    path = url.options.get("ca_file")
+    if path is None:
+        return None
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"ca_file: {path}: {error.strerror}") from None
+    try:
+        load_pem_x509_certificate(text)
+    except ValueError:
+        raise ValueError(f"ca_file: {path}: no certificate in it") from None
+    return Certificate.loadPEM(text)
 
 
 def database_number(url: ServerURL) -> int:

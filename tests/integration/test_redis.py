@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import signal
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
 from twisted.trial.unittest import TestCase
@@ -13,7 +20,7 @@ from pbx.interfaces import ICache, IHealth, IStartable, IStatistics
 from pbx.storage.open import open_cache
 from pbx.storage.redis import RedisCache
 from pbx.storage.urls import server_url
-from tests.integration.servers import redis_server
+from tests.integration.servers import RedisServer, redis_server
 from tests.integration.test_postgres import until
 
 CLOCK = IReactorTime(reactor)
@@ -112,3 +119,71 @@ class RedisTests(TestCase):
         cache.set("a", "1")
         self.assertEqual(await cache.get("a"), None)
         self.assertEqual(cache.health(), ("degraded", f"cache {cache.url}: not connected"))
+
+
+class SecureRedisServer(RedisServer):
+    """Redis that speaks TLS only, with a certificate for 127.0.0.1 by an authority of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
+        now = datetime.now(UTC)
+        made = (
+            x509.CertificateBuilder(name, name, key.public_key(), 1)
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
+            )
+            .sign(key, hashes.SHA256())
+        )
+        self.certificate = self.folder / "redis.pem"
+        self.certificate.write_bytes(made.public_bytes(Encoding.PEM))
+        self._key = self.folder / "redis.key"
+        self._key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    def command(self) -> list[str]:
+        """What to run."""
+        plain = super().command()
+        plain[plain.index("--port")] = "--tls-port"
+        files = ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(self._key)]
+        return [*plain, "--port", "0", *files, "--tls-auth-clients", "no"]
+
+    def secure_url(self, ca_file: str = "") -> str:
+        """Where it is."""
+        url = self.url().replace("redis://", "rediss://")
+        return f"{url}?ca_file={ca_file}" if ca_file else url
+
+
+class SecureRedisTests(TestCase):
+    """``rediss://``."""
+
+    timeout = 60
+
+    async def test_tls(self) -> None:
+        """Values go to a server that the named authority signed, and to no other."""
+        server = SecureRedisServer()
+        self.addCleanup(server.remove)
+        server.start()
+        cache = RedisCache(server_url(server.secure_url(str(server.certificate)), 6379), CLOCK)
+        stranger = RedisCache(server_url(server.secure_url(), 6379), CLOCK)
+        for one in (cache, stranger):
+            self.addCleanup(one.stop)
+            await one.start()
+        await until(lambda: cache.health() == ("ok", ""))
+        cache.set("a", "secret")
+        self.assertEqual(await cache.get("a"), "secret")
+        await until(lambda: stranger.health()[0] == "degraded")
+        self.assertEqual(await stranger.get("a"), None)
+        self.flushLoggedErrors()
+
+    def test_bad_files(self) -> None:
+        """Told at the start."""
+        empty = self.mktemp()
+        open(empty, "w").close()
+        for path, fault in (("/nowhere.pem", "No such file"), (empty, "no certificate in it")):
+            error = self.assertRaises(
+                ValueError, open_cache, f"rediss://127.0.0.1/0?ca_file={path}", CLOCK
+            )
+            self.assertIn(fault, str(error))
