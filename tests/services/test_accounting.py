@@ -13,6 +13,7 @@ from pbx.legs import MediaStatistics, StreamStatistics
 from pbx.services.accounting import AccountingSettings
 from pbx.services.accounting.columns import user_of
 from pbx.services.dialogs import Call, DialogSettings
+from pbx.sip.address import Address
 from pbx.sip.message import Request, response_to
 from tests.fakes import request
 from tests.services.dialog_case import CALLEE, NODE, NODE_OUT, START, DialogCase
@@ -423,6 +424,16 @@ class TwoLegTests(CdrCase):
                 self.ok(call)
             self.bye(call, "callee")
         self.assertEqual([row["legs"] for row in self.cdr()], [2, 2])
+
+    def test_browsers_that_call_again_are_not_joined(self) -> None:
+        """All behind one NAT: the second caller is at the address of the first callee."""
+        first = self.begin(peer=Address("WS", "192.0.2.60", 40000))
+        self.ok(first, peer=Address("WS", "192.0.2.60", 40001))
+        self.bye(first, "callee")
+        second = self.begin(peer=Address("WS", "192.0.2.60", 40002))
+        self.ok(second, peer=Address("WS", "192.0.2.60", 40001))
+        self.bye(second, "caller")
+        self.assertEqual([row["legs"] for row in self.cdr()], [1, 1])
 
     def test_joining_can_be_switched_off(self) -> None:
         self.build(DialogSettings(), AccountingSettings(join_window=0))

@@ -101,7 +101,9 @@ class Legs:
         ours, theirs = leg.dialog, main.dialog
         if not 0 <= ours.created - theirs.created <= self._join_window:
             return False
-        if ours.caller == theirs.caller:
+        # Nodes speak no WebSocket. A browser that calls again is a call of its own, even at the
+        # address of who was called before (one NAT for all).
+        if ours.caller == theirs.caller or ours.caller.transport in ("WS", "WSS"):
             return False
         if theirs.callee is not None:
             return theirs.callee.host == ours.caller.host
