@@ -379,7 +379,11 @@ class CallMedia:
 
     def commands(self) -> Sequence[tuple[str, Sequence[Sequence[str]], Callable[..., object]]]:
         """``media_list``."""
-        return [("media_list", ((),), lambda: media_list(self._engine, self._calls.values()))]
+        return [("media_list", ((),), self._media_list)]
+
+    def _media_list(self) -> object:
+        """Bridged calls with both sides and how they are heard so far."""
+        return media_list(self._engine, self._calls.values())
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges and counters."""
