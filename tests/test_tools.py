@@ -73,12 +73,13 @@ class JudgeTests(SynchronousTestCase):
 
 
 class SecondTryTests(SynchronousTestCase):
-    def test_few_integration_modules(self) -> None:
-        """Only what needs sockets and programs, and only when it is an accident."""
+    def test_few_tests(self) -> None:
+        """Tests and no checkers, and only when it is an accident."""
         good, bad = Outcome(passed=3), Outcome(failed=1, text="x")
-        modules = [Job(f"tests.integration.test_{n}", ()) for n in range(SECOND_TRIES + 1)]
-        unit = Job("tests.sip", ())
-        few = {modules[0]: bad, modules[1]: good, unit: bad}
+        modules = [
+            Job(f"tests.integration.test_{n}", (), trial=True) for n in range(SECOND_TRIES + 1)
+        ]
+        few = {modules[0]: bad, modules[1]: good, Job("mypy", ()): bad}
         self.assertEqual(worth_another_try(few), [modules[0]])
         self.assertEqual(worth_another_try(dict.fromkeys(modules, bad)), [])
 

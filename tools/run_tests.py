@@ -3,8 +3,8 @@
 Each job is a process of its own: a checker, the unit tests of one folder, or one integration
 module. The last line is ``N passed, N failed, N skipped``; exit status 1 when anything failed.
 A checker counts as one test. With CI=true a skip for a missing program is a failure.
-An integration module that fails beside another job is run once more with nothing beside it, and
-that run counts; what failed first is printed all the same. More than three are not run again.
+Tests that fail beside another job are run once more with nothing beside them, and that run counts;
+what failed first is printed all the same. More than three jobs are not run again.
 What listens to sound, in Chromium or at 50 packets a second, is run at the end with nothing beside
 it from the start: two cores are just enough for a browser, a PBX and an ear.
 
@@ -35,7 +35,7 @@ JOB_LIMIT = 900
 RUN_LIMIT = 80 * 60
 #: Modules that are run alone.
 ALONE = re.compile(r"test_(web_(bridged|calls|engines|https|phone|windows)|media\w*|nat)$")
-#: So many integration modules may be run again.
+#: So many jobs may be run again.
 SECOND_TRIES = 3
 
 BIN = Path(sys.executable).parent
@@ -211,12 +211,8 @@ def judge(job: Job, status: int | None, text: str) -> Outcome:
 
 
 def worth_another_try(outcomes: Mapping[Job, Outcome]) -> list[Job]:
-    """The integration modules that failed, if they are few."""
-    failed = [
-        job
-        for job, outcome in outcomes.items()
-        if outcome.failed and job.name.startswith("tests.integration.")
-    ]
+    """The tests that failed, if they are few."""
+    failed = [job for job, outcome in outcomes.items() if outcome.failed and job.trial]
     return failed if len(failed) <= SECOND_TRIES else []
 
 
