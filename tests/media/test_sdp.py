@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -127,6 +127,7 @@ class ParseTests(SynchronousTestCase):
         bad = PHONE.replace(b"PCMU/8000", b"PCMU/" + b"9" * 500).replace(b" 18 ", b" 77 ")
         self.assertEqual([one.payload for one in parse(bad).media[0].codecs], [101])
 
+    @settings(deadline=None)
     @given(st.binary(max_size=400), st.integers(0, len(PHONE)), st.integers(0, 50))
     def test_anything(self, noise: bytes, at: int, cut: int) -> None:
         """Whatever comes is read or refused; what was read can be written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -124,6 +124,7 @@ class KeysTests(SynchronousTestCase):
         self.keys.received(long + plain[12:], 8000)
         self.assertEqual(self.pressed, [("5", 50)])
 
+    @settings(deadline=None)
     @given(st.binary(min_size=12, max_size=80))
     def test_anything(self, data: bytes) -> None:
         """No packet breaks it."""

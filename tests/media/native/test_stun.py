@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from zlib import crc32
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -67,6 +67,7 @@ class CheckTests(SynchronousTestCase):
         bad = good[:2] + len(body).to_bytes(2, "big") + good[4:20] + body
         self.assertEqual(parse_check(bad, OWN), Check(ID, False))
 
+    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_anything(self, data: bytes) -> None:
         """Noise is nothing."""
