@@ -34,7 +34,7 @@ PARALLEL = 2
 JOB_LIMIT = 900
 RUN_LIMIT = 80 * 60
 #: Modules that are run alone.
-ALONE = re.compile(r"test_(web_(bridged|calls|engines|https|phone|windows)|media\w*|nat)$")
+ALONE = re.compile(r"test_(web_(bridged|calls|engines|https|lamps|phone|windows)|media\w*|nat)$")
 #: So many jobs may be run again.
 SECOND_TRIES = 3
 
