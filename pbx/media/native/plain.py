@@ -11,7 +11,7 @@ from pbx.media.bridging import Endpoint, audio_of
 from pbx.media.native.addresses import Addresses
 from pbx.media.native.leg import Path
 from pbx.media.native.port import Ports, Sockaddr
-from pbx.media.native.rtp import Stream
+from pbx.media.native.rtp import Stream, is_rtcp
 from pbx.media.sdp import Media, SessionDescription, is_address
 
 #: Packets for an address that only a session description vouches for: a second of sound wakes a
@@ -144,7 +144,7 @@ class PlainLeg:
         if not self.connected:
             self.connected = True
             self._on_connected()
-        if 192 <= packet[1] <= 223:
+        if is_rtcp(packet):
             # RTCP on the RTP port: nobody agreed to that, but it does no harm either.
             return
         self.stream.received(packet, now)
@@ -153,7 +153,7 @@ class PlainLeg:
             sink.rtp(packet)
 
     def _rtcp_received(self, packet: bytes, source: Sockaddr) -> None:
-        if packet[0] >> 6 != 2 or not 192 <= packet[1] <= 223:
+        if packet[0] >> 6 != 2 or not is_rtcp(packet):
             return
         if not self._rtcp_source.admits(source, packet[1] <= 204):
             return

@@ -14,7 +14,7 @@ from pbx.media.native.addresses import Addresses
 from pbx.media.native.dtls import Association, Fingerprint, Identity, Keys, Role, parse_fingerprints
 from pbx.media.native.leg import Path
 from pbx.media.native.port import Ports, Sockaddr
-from pbx.media.native.rtp import Stream
+from pbx.media.native.rtp import Stream, is_rtcp
 from pbx.media.native.stun import new_credentials, parse_check, response
 from pbx.media.sdp import SessionDescription
 
@@ -176,7 +176,7 @@ class WebRTCLeg:
             self._association.received(packet)
 
     def _media_received(self, packet: bytes, keys: Keys) -> None:
-        if 192 <= packet[1] <= 223:
+        if is_rtcp(packet):
             clear = keys.unprotect_rtcp(packet)
             if clear is not None and self.sink is not None:
                 self.sink.rtcp(clear)
