@@ -142,10 +142,6 @@ class Dialogs:
         if call is not None and call.call_id == call_id:
             self._end(call, "caller" if from_tag == call.from_tag else "callee")
 
-    def use_agent(self, user_agent: IUserAgent) -> None:
-        """Who sends BYE and OPTIONS for us, when it could not be had at construction."""
-        self.speaker.user_agent = user_agent
-
     # What the core reports
 
     def begin(self, request: Request, arrival: Arrival, account: bool) -> str:
