@@ -45,8 +45,8 @@ for need in $needs; do
     esac
     missing="$missing ${rest##*:}"
 done
-if [ "$1" = run ] && ! python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
-    2>/dev/null; then
+able='import ensurepip, sys; sys.exit(sys.version_info < (3, 11))'
+if [ "$1" = run ] && ! "${PYTHON:-/usr/bin/python3}" -c "$able" 2>/dev/null; then
     missing="$missing python3-venv"
 fi
 [ -n "$missing" ] || exit 0
