@@ -34,7 +34,6 @@ class EngineParts:
 def _native(rest: str, parts: EngineParts) -> IMediaEngine:
     if rest:
         raise ValueError(f"native takes no address: {rest!r}")
-    # OpenSSL's and libsrtp's wrappers are loaded only where they are used.
     from pbx.media.native import NativeEngine
     from pbx.media.native.addresses import Addresses
     from pbx.media.native.port import PortRange

@@ -1,4 +1,4 @@
-"""URL scheme to backend: the only table of backends."""
+"""URL scheme to backend: the only table of backends. What a backend needs is loaded with it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from pbx.storage.cache import MemoryCache
-from pbx.storage.memory import memory_database
-from pbx.storage.sqlite import SQLiteDatabase
 from pbx.storage.urls import server_url
 
 if TYPE_CHECKING:
@@ -24,10 +22,14 @@ def open_database(url: str, clock: IReactorTime) -> IDatabase:
     scheme, _, rest = url.partition(":")
     match scheme:
         case "memory":
+            from pbx.storage.memory import memory_database
+
             return memory_database(clock)
         case "sqlite":
             if not rest:
                 raise ValueError("sqlite: needs the path of a file, as in sqlite:var/pbx.db")
+            from pbx.storage.sqlite import SQLiteDatabase
+
             return SQLiteDatabase(rest.removeprefix("//"), clock)
         case "postgres" | "postgresql":
             from pbx.storage.postgres import PostgresDatabase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -19,14 +20,15 @@ from pbx.interfaces import (
 )
 from pbx.legs import LegKind, MediaLeg, MediaSession, MediaStatistics, Side
 from pbx.media.native.addresses import Addresses
-from pbx.media.native.dtls import Identity
 from pbx.media.native.leg import Leg
 from pbx.media.native.plain import PlainLeg
 from pbx.media.native.port import Ports
 from pbx.media.native.session import Caller, NativeSession
-from pbx.media.native.webrtc import WebRTCLeg
 from pbx.media.sdp import SessionDescription, is_address
 from pbx.media.settings import MediaSettings
+
+if TYPE_CHECKING:
+    from pbx.media.native.dtls import Identity
 
 #: Packets a second that no codec needs: two calls that were wound up in a circle.
 _FLOOD = 2000
@@ -148,6 +150,11 @@ class NativeEngine:
         if peer.kind is LegKind.RTP:
             near = _nearest(peer, description)
             return PlainLeg(self._ports, self._addresses, near, now, connected)
+        # With the first browser, in some 10 ms: libsrtp, OpenSSL's wrappers and what they need are
+        # 6 MB that a PBX without browsers does not hold.
+        from pbx.media.native.dtls import Identity
+        from pbx.media.native.webrtc import WebRTCLeg
+
         if self._identity is None:
             self._identity = Identity()
         return WebRTCLeg(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from lxml import etree
 from zope.interface import implementer
 
 from pbx.contact_lists import Contact, ContactList
@@ -18,6 +18,9 @@ from pbx.services.xcap.trees import elements, parse
 from pbx.services.xcap.usages import RESOURCE_LISTS, RLS_SERVICES
 from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 #: References followed from one list to another, and entries looked at.
 MAX_REFERENCES = 20

@@ -5,16 +5,18 @@ A change is made on a tree of its own; whoever asked has the result checked and 
 
 from __future__ import annotations
 
-from lxml import etree
+from typing import TYPE_CHECKING
 
 from pbx.services.xcap.conflicts import Cause, Conflict
 from pbx.services.xcap.selectors import Selector
-from pbx.services.xcap.trees import elements, parse, parse_fragment
+from pbx.services.xcap.trees import elements, in_scope, parse, parse_fragment, part
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 ELEMENT_TYPE = "application/xcap-el+xml"
 ATTRIBUTE_TYPE = "application/xcap-att+xml"
 NAMESPACE_TYPE = "application/xcap-ns+xml"
-Tree = etree._Element
 
 
 def part_type(selector: Selector) -> str:
@@ -30,17 +32,11 @@ def get(root: etree._Element, selector: Selector) -> bytes | None:
     if element is None:
         return None
     if selector.namespaces:
-        return _in_scope(element)
+        return in_scope(element)
     if selector.attribute:
         value = element.get(selector.attribute)
         return None if value is None else value.encode()
-    return etree.tostring(element, encoding="UTF-8", with_tail=False, xml_declaration=False)
-
-
-def _in_scope(element: etree._Element) -> bytes:
-    """An empty element of that name with the namespaces in scope (section 10)."""
-    empty = etree.Element(element.tag, None, element.nsmap)
-    return etree.tostring(empty, encoding="UTF-8", xml_declaration=False)
+    return part(element)
 
 
 def put(root: etree._Element, selector: Selector, body: bytes) -> tuple[etree._Element, bool]:

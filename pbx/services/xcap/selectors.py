@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from lxml import etree
-
 from pbx.services.xcap.trees import elements
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 #: Steps of a selector; deeper documents are refused too.
 MAX_STEPS = 50

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from twisted.internet.defer import Deferred
@@ -24,6 +25,9 @@ from pbx.services.xcap.trees import check, parse, serialise
 from pbx.services.xcap.usages import USAGES, XCAP_CAPS, Usage
 from pbx.sip.address import Address
 from pbx.verdicts import Reply
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 READING, WRITING = ("GET", "HEAD"), ("PUT", "DELETE")
 
@@ -186,7 +190,7 @@ class XCAPServer:
             return document is not None
         return editing.get(parse(document.body), selector) is not None
 
-    def _check(self, usage: Usage, key: Key, root: editing.Tree, size: int) -> None:
+    def _check(self, usage: Usage, key: Key, root: etree._Element, size: int) -> None:
         if size > self._settings.max_document:
             raise Conflict(Cause.CONSTRAINT, f"more than {self._settings.max_document} bytes")
         check(usage, root)

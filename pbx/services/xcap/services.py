@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from lxml import etree
+from typing import TYPE_CHECKING
 
 from pbx.events import DocumentChanged
 from pbx.interfaces import IEvents
@@ -14,6 +13,9 @@ from pbx.services.xcap.trees import elements, parse
 from pbx.services.xcap.usages import RLS_SERVICES
 from pbx.sip.errors import MalformedURI
 from pbx.sip.uri import URI
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 
 class ServiceURIs:

@@ -1,0 +1,1 @@
+A PBX without browsers, stored documents or SQLite no longer loads what only those need: 9 MB less.
