@@ -156,4 +156,9 @@ def database_number(url: ServerURL) -> int:
 
 def is_demoted(failure: Failure) -> bool:
     """Whether a command failed because the server is a standby now."""
-    return str(failure.value).startswith("READONLY")
+    return is_read_only(str(failure.value))
+
+
+def is_read_only(why: str) -> bool:
+    """Whether this is the answer of a standby; before Redis 7 a script puts its line in front."""
+    return why.startswith("READONLY") or "-READONLY " in why

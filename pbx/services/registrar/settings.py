@@ -70,7 +70,8 @@ class RegistrarSettings:
     write_interval``; 3 before the 200, and what other programs change in ``location`` counts within
     5 seconds. Modes 1 and 3 make phones wait for the database (docs/storage.md)."""
     contact_cache: bool = False
-    """Put the first contact of every user into the cache, under ``<From host>:<user>``."""
+    """Put the first contact of every user into the cache, under ``<From host>:<user>``. Other
+    programs see it some 50 ms later."""
 
     def __post_init__(self) -> None:
         for name in ("default_expires", "min_expires"):
