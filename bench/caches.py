@@ -1,4 +1,4 @@
-"""One Redis for the compared servers, each on a database of its own."""
+"""Redis for a server that is measured."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ PORT = 27065
 class Redis:
     """A server that keeps nothing on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = PORT) -> None:
+        self.port = port
         program = shutil.which("redis-server") or "redis-server"
         with (folder / "redis.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(program, "--port", str(PORT), "--bind", "127.0.0.1", "--save", ""),
+                    *(program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""),
                     *("--appendonly", "no", "--daemonize", "no", "--dir", str(folder)),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -30,25 +31,24 @@ class Redis:
         self.pid = self._process.pid
         for _ in range(100):
             try:
-                socket.create_connection(("127.0.0.1", PORT), 1).close()
+                socket.create_connection(("127.0.0.1", port), 1).close()
                 return
             except OSError:
                 time.sleep(0.1)
         raise RuntimeError("Redis does not start")
 
-    @staticmethod
-    def url(number: int) -> str:
-        """A database of its own."""
-        return f"redis://127.0.0.1:{PORT}/{number}"
+    def url(self) -> str:
+        """Its first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
 
-    def keys(self, number: int) -> int:
-        """How many keys a database has."""
-        with socket.create_connection(("127.0.0.1", PORT), 5) as link:
-            link.sendall(b"SELECT %d\r\nDBSIZE\r\n" % number)
+    def keys(self) -> int:
+        """How many keys it has."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as link:
+            link.sendall(b"DBSIZE\r\n")
             answer = b""
-            while answer.count(b"\r\n") < 2:
+            while not answer.endswith(b"\r\n"):
                 answer += link.recv(256)
-        return int(answer.split(b":")[1])
+        return int(answer.removeprefix(b":"))
 
     def stop(self) -> None:
         """By its PID."""

@@ -1,4 +1,4 @@
-"""One PostgreSQL for the compared servers, and their subscribers."""
+"""PostgreSQL for a server that is measured, and its subscribers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TABLES = ("standard", "auth_db", "usrloc", "domain", "dialog", "acc", "dispatche
 class PostgreSQL:
     """A server with a data folder of its own; ``pid`` is the postmaster."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, port: int = PORT) -> None:
+        self._port = port
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         data = folder / "postgres"
         data.mkdir()
@@ -42,7 +42,7 @@ class PostgreSQL:
         with (folder / "postgres.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(str(programs / "postgres"), "-D", str(data), "-p", str(PORT)),
+                    *(str(programs / "postgres"), "-D", str(data), "-p", str(port)),
                     *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"),
                 ],
                 stdout=log,
@@ -58,10 +58,9 @@ class PostgreSQL:
             time.sleep(0.1)
         raise RuntimeError("PostgreSQL does not start")
 
-    @staticmethod
-    def url(name: str) -> str:
+    def url(self, name: str) -> str:
         """Of one of its databases."""
-        return f"postgres://bench@127.0.0.1:{PORT}/{name}"
+        return f"postgres://bench@127.0.0.1:{self._port}/{name}"
 
     def create(self, name: str) -> str:
         """The URL of a new database."""
@@ -97,13 +96,14 @@ def insert(url: str, statements: Sequence[tuple[str, Sequence[Sequence[object]]]
     connection.close()
 
 
-def count_rows(url: str, tables: Sequence[str]) -> dict[str, int]:
-    """How many rows these tables have."""
+def count_rows(url: str, tables: Sequence[str], since: str = "") -> dict[str, int]:
+    """How many rows these tables have; modified ``since`` that moment, when it is given."""
     counts: dict[str, int] = {}
     connection = psycopg2.connect(url)
     with connection, connection.cursor() as cursor:
         for table in tables:
-            cursor.execute(f"SELECT count(*) FROM {table}")
+            where = " WHERE last_modified >= %s" if since else ""
+            cursor.execute(f"SELECT count(*) FROM {table}{where}", (since,) if since else None)
             found = cursor.fetchone()
             counts[table] = found[0] if found else 0
     connection.close()

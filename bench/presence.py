@@ -151,7 +151,7 @@ def fields(path: Path, users: range, presentities: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def measure(subscriptions: int, rate: int, database: str) -> int:
+def measure(subscriptions: int, rate: int, database: str, site: Path | None = None) -> int:
     """Print the table; exit status 0 when the run was clean."""
     folder = Path(tempfile.mkdtemp(prefix="pbx-bench-"))
     folder.chmod(0o755)
@@ -163,7 +163,7 @@ def measure(subscriptions: int, rate: int, database: str) -> int:
     try:
         url = postgres.create("pbx") if postgres else f"sqlite:{folder}/pbx.db"
         fill_pbx(PROJECT, url, users, DOMAIN, PASSWORD, PORT_NODE)
-        server = PBX(folder, PORT, url, PORT_NODE)
+        server = PBX(folder, PORT, url, PORT_NODE, site=site)
         server.start()
         try:
             before = pss_bytes(server.pids()[0])

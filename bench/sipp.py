@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,8 @@ class Outcome:
     done: int
     failed: int
     retransmitted: int
+    #: Failed by what SIPp says itself, while it runs.
+    given_up: int
     rate: float
 
     @property
@@ -48,6 +53,9 @@ def command(scenario: str, remote: str, local_port: int, folder: Path, *more: st
         "-p",
         str(local_port),
         "-nostdin",
+        # A crowd of answers waits for SIPp, too.
+        "-buff_size",
+        "1048576",
         "-timeout_error",
         "-trace_stat",
         "-stf",
@@ -68,52 +76,78 @@ def run(
     rate: float,
     seconds: float,
     pause: float = 0.0,
+    until_fault: bool = False,
 ) -> Outcome:
-    """Offer ``rate`` operations per second for so long and wait for the last to end."""
+    """Offer ``rate`` operations per second for so long and wait for the last to end.
+
+    With ``until_fault`` no more of them begin once one has failed or was retransmitted.
+    """
     statistics = folder / f"{scenario}-{local_port}.csv"
     statistics.unlink(missing_ok=True)
     count = max(1, int(rate * seconds))
-    subprocess.run(
+    process = subprocess.Popen(
         command(
             scenario,
             remote,
             local_port,
             folder,
-            "-inf",
-            str(fields),
-            "-r",
-            str(max(1, int(rate))),
-            "-m",
-            str(count),
-            "-l",
-            str(int(rate * (pause + 10)) + 100),
-            "-d",
-            str(int(pause * 1000)),
-            "-recv_timeout",
-            "8000",
-            "-timeout",
-            f"{int(seconds + pause + 30)}s",
+            *("-inf", str(fields), "-r", str(max(1, int(rate))), "-m", str(count)),
+            *("-l", str(int(rate * (pause + 10)) + 100), "-d", str(int(pause * 1000))),
+            *("-recv_timeout", "8000", "-timeout", f"{int(seconds + pause + 30)}s"),
         ),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=folder,
-        check=False,
     )
+    try:
+        while until_fault and process.poll() is None:
+            if _faulty(read(statistics, 0)):
+                # SIPp lets those that have begun come to their end.
+                process.send_signal(signal.SIGUSR1)
+                break
+            time.sleep(0.5)
+        process.wait(seconds + pause + 60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
     return read(statistics, count)
+
+
+def _faulty(outcome: Outcome) -> bool:
+    return outcome.retransmitted > 0 or outcome.given_up > 0
 
 
 def read(path: Path, expected: int) -> Outcome:
     """What the statistics of a run say of so many operations."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file, delimiter=";"))
+    rows: list[dict[str, str]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            # The last line may not be whole while SIPp runs.
+            rows = [row for row in csv.DictReader(file, delimiter=";") if None not in row.values()]
     if not rows:
-        return Outcome(done=0, failed=expected, retransmitted=0, rate=0.0)
+        return Outcome(done=0, failed=expected, retransmitted=0, given_up=0, rate=0.0)
     last = rows[-1]
     done = int(last["SuccessfulCall(C)"])
-    busiest = max((float(row["CallRate(P)"]) for row in rows), default=0.0)
     return Outcome(
         done=done,
         failed=expected - done,
         retransmitted=int(last["Retransmissions(C)"]),
-        rate=busiest,
+        given_up=int(last["FailedCall(C)"]),
+        rate=_rate(rows),
     )
+
+
+def _rate(rows: Sequence[Mapping[str, str]]) -> float:
+    """Operations begun per second, while there were still some to begin."""
+    total = int(rows[-1]["TotalCallCreated"])
+    beginning = [row for row in rows if int(row["TotalCallCreated"]) < total] or rows[:1]
+    last = beginning[-1]
+    seconds = _epoch(last["CurrentTime"]) - _epoch(last["StartTime"])
+    return int(last["TotalCallCreated"]) / seconds if seconds > 0 else 0.0
+
+
+def _epoch(moment: str) -> float:
+    """Date, time and the same as a number, between tabs."""
+    return float(moment.split("\t")[2])
