@@ -209,9 +209,11 @@ NAMED: Final[tuple[Row, ...]] = (
     _gauge("pbx_database_connections", "sql:connections", "Connections to PostgreSQL."),
     _gauge("pbx_database_waiting", "sql:waiting", "Operations that wait for a connection."),
     _gauge("pbx_cache_up", "cdb:available", "1 while the cache answers."),
-    _counter("pbx_cache_queries", "cdb:queries", "Operations of the cache server."),
+    _counter("pbx_cache_queries", "cdb:queries", "Commands to the cache server, many keys in one."),
     _counter("pbx_cache_failures", "cdb:failures", "Operations of the cache server that failed."),
-    _gauge("pbx_cache_waiting", "cdb:waiting", "Operations that wait for the cache server."),
+    _gauge(
+        "pbx_cache_waiting", "cdb:waiting", "Keys and questions that wait for the cache server."
+    ),
     # Presence and messages
     _gauge("pbx_presence_subscriptions", "presence:subscriptions", "Subscriptions of watchers."),
     _gauge("pbx_presence_publications", "presence:publications", "Published event states."),

@@ -34,14 +34,16 @@ SLOW = 1.0
 #: Seconds that changes gather. Other programs read a contact so much later; at 1000 REGISTER/s some
 #: 50 keys go together, and the command is a small part of what they cost.
 GATHER = 0.05
-#: Most keys of one batch: Redis serves nobody else for the millisecond that they take.
+#: Most keys of one batch: Redis serves nobody else for the 2 to 3 ms that they take.
 MOST_KEYS = 500
 #: A batch takes no further key when its values have so many characters.
 MOST_CHARACTERS = 1_000_000
-#: Most keys of a batch that go one by one, which costs this process 0.1 ms each.
+#: Most keys of a batch that go one by one: this process serves nobody else for the 1 to 2 ms.
 MOST_SINGLE = 50
 #: Seconds of pause after a failure: the first, doubled by each that follows, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+#: Seconds from one line about refused keys to the next: each REGISTER may bring one.
+QUIET = 60.0
 #: Seconds that stopping waits for what was not sent yet.
 LAST = 1.0
 
@@ -75,8 +77,7 @@ class RedisCache:
         self._timer: IDelayedCall | None = None
         self._pause = 0.0
         self._together = True
-        #: The last refusal of a key is in the log.
-        self._refusing = False
+        self._quiet_until = 0.0
         #: Somebody waits until nothing does.
         self._drained: Deferred[None] | None = None
         self._started = False
@@ -231,16 +232,15 @@ class RedisCache:
         self._batch = {}
         self._pause = 0.0
         self._condition.worked()
-        for key, why in refused:
-            self.dropped += 1
-            self._condition.failed(DatabaseError(Kind.REFUSED, why))
-            if not self._refusing:
-                self._refusing = True
-                self.log.warn(
-                    "{name} refuses {key}: {why}", name=self._condition.name, key=key, why=why
-                )
-        if not refused:
-            self._refusing = False
+        self.dropped += len(refused)
+        for one in refused:
+            self._condition.failed(DatabaseError(Kind.REFUSED, one.why))
+        if refused and self._clock.seconds() >= self._quiet_until:
+            self._quiet_until = self._clock.seconds() + QUIET
+            key, why = refused[0].key, refused[0].why
+            self.log.warn(
+                "{name} refuses {key}: {why}", name=self._condition.name, key=key, why=why
+            )
         self._go_on()
 
     def _failed(self, failure: Failure) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import txredisapi
 from twisted.internet.defer import Deferred, DeferredList
@@ -19,7 +19,8 @@ from pbx.storage.redis_link import is_read_only
 Change = tuple[str, float | None] | None
 
 
-class Refusal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refusal:
     """A key that Redis does not take, and why."""
 
     key: str
@@ -126,7 +127,7 @@ def _milliseconds(due: float | None, now: float) -> int:
 
 
 def _for_good(refused: list[Refusal]) -> list[Refusal]:
-    for _, why in refused:
-        if is_passing(why):
-            raise txredisapi.ResponseError(why)
+    for refusal in refused:
+        if is_passing(refusal.why):
+            raise txredisapi.ResponseError(refusal.why)
     return refused

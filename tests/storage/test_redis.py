@@ -246,13 +246,20 @@ class RedisCacheTests(SynchronousTestCase):
         self.assertEqual(transport.value().count(b"EVAL"), 1)
 
     def test_refused_keys(self) -> None:
-        """Are dropped, counted and told once; the others of the batch are stored."""
+        """Are dropped, counted and told at times; the others of the batch are stored."""
         for key in "abc":
             self.cache.set(key, "1")
         self.gathered()
         with self.logged("refuses a: OOM command not allowed"):
             self.connection.answer([0, "OOM command not allowed", 2, "OOM command not allowed"])
-        self.assertEqual((self.statistic("dropped"), self.statistic("failures")), (2, 2))
+            self.cache.set("d", "1")
+            self.gathered()
+            self.connection.answer([0, "OOM command not allowed"])
+        self.assertEqual((self.statistic("dropped"), self.statistic("failures")), (3, 3))
+        self.cache.set("d", "1")
+        self.clock.advance(redis.QUIET)
+        with self.logged("refuses d: OOM"):
+            self.connection.answer([0, "OOM command not allowed"])
         self.assertEqual((self.statistic("waiting"), self.cache.health()), (0, ("ok", "")))
 
     def test_no_scripts(self) -> None:
