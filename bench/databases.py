@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg2
+from psycopg2.extras import execute_batch
 
 PORT = 27064
 SCHEMAS = Path("/usr/share/kamailio/postgres")
@@ -92,7 +93,8 @@ def insert(url: str, statements: Sequence[tuple[str, Sequence[Sequence[object]]]
     connection = psycopg2.connect(url)
     with connection, connection.cursor() as cursor:
         for sql, rows in statements:
-            cursor.executemany(sql.replace("?", "%s"), rows)
+            # Many in one message.
+            execute_batch(cursor, sql.replace("?", "%s"), rows, page_size=500)
     connection.close()
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import pbx
 from bench.driver import driver
+from bench.machine import distribution
 from bench.servers import run_with
 
 ACCEPTED = Path(__file__).with_name("guard.json")
@@ -31,6 +32,8 @@ OPERATIONS = ("options", "register", "message", "call")
 USERS, WARM, COUNTED = 20, 40, 100
 #: More than this over the accepted figure is worth a look.
 TOLERANCE = 1.03
+#: By kind and operation; None for a kind that cannot be counted here.
+Counts = dict[str, dict[str, float] | None]
 _REFERENCES = re.compile(r"I\s+refs:\s+([\d,]+)")
 #: Modules whose bytecodes count: the PBX and the policy, not the driver.
 _OURS = (str(Path(pbx.__file__).parent), str(Path(pbx.__file__).parent.parent / "etc"))
@@ -49,6 +52,8 @@ def instructions() -> dict[str, float] | None:
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         return None
+    # Not counted: whoever comes first after a build writes its bytecode to disk.
+    subprocess.run([sys.executable, "-m", "bench.guard", "--work", "none"], check=True)
     base = _counted_by(valgrind, "none")
     return {name: round((_counted_by(valgrind, name) - base) / COUNTED) for name in OPERATIONS}
 
@@ -104,18 +109,25 @@ def _traced(operation: Callable[[], None]) -> int:
 
 
 def key() -> str:
-    """Figures compare only between the same Python, compiled or not."""
+    """Figures compare only between the same Python of the same build, compiled or not."""
     compiled = not (sys.modules["pbx.sip.parser"].__file__ or "").endswith(".py")
-    version = ".".join(platform.python_version_tuple()[:2])
-    return f"{version} {'compiled' if compiled else 'pure'}"
+    word = "compiled" if compiled else "pure"
+    return f"{platform.python_version()} {distribution()} {word}"
 
 
-def report(accept: bool = False) -> tuple[str, bool]:
-    """A table of the counts beside those last accepted, and whether none has grown."""
-    counts = {"instructions": instructions(), "bytecodes": opcodes()}
-    known = json.loads(ACCEPTED.read_text()) if ACCEPTED.exists() else {}
-    before = known.get(key(), {})
-    lines = [f"| per operation ({key()}) | counted | last accepted | |", "|---|---|---|---|"]
+def counted() -> Counts:
+    """Everything that can be counted here."""
+    return {"instructions": instructions(), "bytecodes": opcodes()}
+
+
+def report(counts: Counts, build: str, file: Path, accept: bool = False) -> tuple[str, bool]:
+    """A table of the counts beside those last accepted, and whether none has grown.
+
+    ``accept`` makes them the accepted ones; what was not counted stays as it is.
+    """
+    known = json.loads(file.read_text()) if file.exists() else {}
+    before = known.get(build, {})
+    lines = [f"| per operation ({build}) | counted | last accepted | |", "|---|---|---|---|"]
     good = True
     for kind, found in counts.items():
         for name, count in (found or {}).items():
@@ -129,14 +141,14 @@ def report(accept: bool = False) -> tuple[str, bool]:
                     word += " MORE"
             lines.append(f"| {name}, {kind} | {count:.0f} | {accepted or '-'} | {word} |")
     if accept:
-        known[key()] = {kind: found for kind, found in counts.items() if found}
-        ACCEPTED.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        known[build] = before | {kind: found for kind, found in counts.items() if found}
+        file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     return "\n".join(lines), good
 
 
-def of_build(site: Path | None) -> str:
+def of_build(site: Path | None, accept: bool = False) -> str:
     """The report of a compiled build, or of the checkout."""
-    return run_with(site, "bench.guard")
+    return run_with(site, "bench.guard", *(["--accept"] if accept else []))
 
 
 def main() -> int:
@@ -148,7 +160,7 @@ def main() -> int:
     if arguments.work:
         work(arguments.work)
         return 0
-    text, good = report(arguments.accept)
+    text, good = report(counted(), key(), ACCEPTED, arguments.accept)
     print(text)
     return int(not good)
 

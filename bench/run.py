@@ -6,7 +6,7 @@ written behind counted (`bench.compare`). A window is clean when nothing failed,
 retransmitted, SIPp offered the rate and all rows were written: only clean ones make figures.
 
     run.py [PART ...] [--quick] [--rounds N] [--rates low|high|both] [--only SCENARIO ...]
-           [--database sqlite|postgres] [--no-peer] [--no-highest] [--pure] [--port N]
+           [--database sqlite|postgres] [--no-peer] [--no-highest] [--pure] [--port N] [--accept]
 
 Parts: compare (the tables beside the peer), presence, media, guard (`bench.guard`), and those of
 `bench.scale`; all of them unless some are named.
@@ -48,6 +48,9 @@ def main() -> int:
     parser.add_argument("--no-peer", action="store_true", help="only this PBX")
     parser.add_argument("--no-highest", action="store_true", help="no search for highest rates")
     parser.add_argument("--pure", action="store_true", help="not compiled")
+    parser.add_argument(
+        "--accept", action="store_true", help="guard: compiled and pure figures become the norm"
+    )
     parser.add_argument("--port", type=int, default=PORT, help="the first of those of compare")
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.parts if part not in PARTS]:
@@ -67,7 +70,9 @@ def main() -> int:
         print(flush=True)
         status |= media.measure(50, 10.0 if arguments.quick else 30.0)
     if "guard" in parts:
-        print(f"\n{guard.of_build(site)}", flush=True)
+        print(f"\n{guard.of_build(site, arguments.accept)}", flush=True)
+        if site is not None and arguments.accept:
+            print(f"\n{guard.of_build(None, True)}", flush=True)
     for part in scale.PARTS:
         if part in parts:
             print(f"\n{scale.of_build(part, site)}", flush=True)
