@@ -350,6 +350,49 @@ class ScriptlessTests(TestCase):
         self.assertEqual((found["cdb:failures"], found["cdb:dropped"]), (1, 0))
 
 
+class SlowlyLoadingServer(RedisServer):
+    """One that needs seconds to read its data when it starts again."""
+
+    slow: Sequence[str] = ()
+
+    def command(self) -> list[str]:
+        """What to run."""
+        return [*super().command(), "--dbfilename", "dump.rdb", *self.slow]
+
+
+class LoadingTests(TestCase):
+    """Redis reads its data."""
+
+    timeout = 60
+
+    async def test_loading(self) -> None:
+        """It lets us in and refuses every command: what changes waits."""
+        server = SlowlyLoadingServer()
+        self.addCleanup(server.remove)
+        self.addCleanup(self.flushLoggedErrors)
+        server.start()
+        server.cli(
+            "MSET", *[word for number in range(3000) for word in (f"old{number}", "x" * 100)]
+        )
+        server.cli("SAVE")
+        server.stop(signal.SIGKILL)
+        delay = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
+        server.slow = delay
+        server.start()
+        cache = RedisCache(server_url(server.url(), 6379), CLOCK, timeout=30.0)
+        self.addCleanup(cache.stop)
+        await cache.start()
+        cache.set("a", "1")
+        await until(lambda: "LOADING" in cache.health()[1])
+        cache.set("a", "2")
+        cache.set("b", "2")
+        await until(lambda: cache.statistics()["cdb:waiting"] == 0, 40)
+        self.assertEqual(server.cli("MGET", "a", "b"), "2\n2")
+        self.assertEqual(server.cli("DBSIZE"), "3002")
+        self.assertEqual(cache.health(), ("ok", ""))
+        self.assertEqual(cache.statistics()["cdb:dropped"], 0)
+
+
 class SecureRedisServer(RedisServer):
     """Redis that speaks TLS only, with a certificate for 127.0.0.1 by an authority of its own."""
 
