@@ -95,9 +95,7 @@ class Message:
             value = self.get("via")
             if value is None:
                 raise MalformedMessage("Missing Via")
-            if "," in value:
-                value = split_outside(value, ",")[0]
-            via = self._via = Via.parse(value)
+            via = self._via = _first_via(value)
         return via
 
     @property
@@ -158,6 +156,20 @@ class Message:
             or not self._call_id
         ):
             _ = (self.via, self.from_, self.to, self.call_id, self.cseq)
+
+    def read_core(self, places: dict[str, int]) -> None:
+        """The same for a message that was just received: ``places`` are the positions of the
+        first lines by name.
+        """
+        via = places.get("via")
+        if via is None:
+            raise MalformedMessage("Missing Via")
+        lines = self.lines
+        self._via = _first_via(_value(lines[via]))
+        self._from = NameAddr.parse(_core(lines, places, "from"))
+        self._to = NameAddr.parse(_core(lines, places, "to"))
+        self._call_id = _core(lines, places, "call-id")
+        self._cseq = CSeq.parse(_core(lines, places, "cseq"))
 
     def _required(self, name: str) -> str:
         value = self.get(name)
@@ -421,9 +433,22 @@ def _untagged(request: Request) -> bool:
         return False
 
 
+def _core(lines: list[str], places: dict[str, int], name: str) -> str:
+    at = places.get(name)
+    value = "" if at is None else _value(lines[at])
+    if not value:
+        raise MalformedMessage(f"Missing {pretty(name)}")
+    return value
+
+
+def _first_via(value: str) -> Via:
+    return Via.parse(split_outside(value, ",")[0] if "," in value else value)
+
+
 def _value(line: str) -> str:
     # Malformed lines without a colon give "".
-    value = line.partition(":")[2].strip(" \t")
+    colon_at = line.find(":")
+    value = line[colon_at + 1 :].strip(" \t") if colon_at >= 0 else ""
     return unfold(value) if "\n" in value else value
 
 

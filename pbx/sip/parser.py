@@ -48,37 +48,61 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
     """A message without its body from everything before the empty line. Raises MalformedMessage."""
     text = head.decode("utf-8", "surrogateescape")
     lines = text.split("\r\n")
-    fault = ""
-    ends = len(lines) - 1
-    if text.count("\n") != ends or text.count("\r") != ends:
-        fault = "Bare CR or LF"
-    if "\r\n " in text or "\r\n\t" in text:
-        lines = _join_folds(lines)
+    content = "".join(lines)
+    fault = "Bare CR or LF" if "\n" in content or "\r" in content else ""
     start = lines.pop(0)
-    names: list[str] = []
     known_names = KNOWN
+    names: list[str] = []
+    places: dict[str, int] = {}
     for line in lines:
         colon_at = line.find(":")
         known = known_names.get(line[:colon_at]) if colon_at > 0 else None
         if known is None:
-            name, colon, _ = line.partition(":")
-            known, fault = _unusual_name(name, colon, fault)
+            if names and (line[:1] == " " or line[:1] == "\t"):
+                lines, names, places, fault = _unfolded(lines, fault)
+                break
+            known, fault = _unusual_name(line, fault)
+        if known not in places:
+            places[known] = len(names)
         names.append(known)
-    if len(set(names)) != len(names):
+    if len(places) != len(names):
         fault = fault or _repeated(names)
-    if not fault and (len(text) > limits.line or len(lines) > limits.headers or "\0" in text):
+    if not fault and (len(text) > limits.line or len(lines) > limits.headers or "\0" in content):
         fault = _excess(text, lines, limits)
     message = _started(start, names, lines, limits)
     if fault:
         raise malformed(message, fault)
     try:
-        message.require_core()
+        message.read_core(places)
     except MalformedMessage as error:
         raise malformed(message, error.reason) from None
     via = str(message.via)
     if ";;" in via and '"' not in via:
         raise malformed(message, "Empty Via Parameter")
     return message
+
+
+def _unfolded(
+    lines: list[str], fault: str
+) -> tuple[list[str], list[str], dict[str, int], str]:
+    """Header lines with the lines that continue them (7.3.1), names, where each comes first, and
+    the first fault found so far.
+    """
+    joined: list[str] = []
+    for line in lines:
+        if joined and line[:1] in (" ", "\t"):
+            joined[-1] += "\r\n" + line
+        else:
+            joined.append(line)
+    names: list[str] = []
+    places: dict[str, int] = {}
+    for line in joined:
+        known = KNOWN.get(line.partition(":")[0])
+        if known is None:
+            known, fault = _unusual_name(line, fault)
+        places.setdefault(known, len(names))
+        names.append(known)
+    return joined, names, places, fault
 
 
 def _started(start: str, names: list[str], lines: list[str], limits: Limits) -> Message:
@@ -105,8 +129,9 @@ def _started(start: str, names: list[str], lines: list[str], limits: Limits) -> 
     return request
 
 
-def _unusual_name(name: str, colon: str, fault: str) -> tuple[str, str]:
+def _unusual_name(line: str, fault: str) -> tuple[str, str]:
     """Canonical name of a header the table does not know, and the first fault found so far."""
+    name, colon, _ = line.partition(":")
     bare = name.rstrip(" \t")
     if not colon:
         return bare.lower(), fault or "Header Without Colon"
@@ -133,21 +158,11 @@ def _excess(text: str, lines: list[str], limits: Limits) -> str:
     return ""
 
 
-def _join_folds(lines: list[str]) -> list[str]:
-    joined: list[str] = []
-    for line in lines:
-        if len(joined) > 1 and line[:1] in (" ", "\t"):
-            joined[-1] += "\r\n" + line
-        else:
-            joined.append(line)
-    return joined
-
-
 def content_length(message: Message) -> int | None:
     """Content-Length, None when absent. Raises MalformedMessage."""
-    if "content-length" not in message.names:
+    value = message.get("content-length")
+    if value is None:
         return None
-    value = message.get("content-length") or ""
     if len(value) < 9 and value.isascii() and value.isdigit():
         return int(value)
     try:
