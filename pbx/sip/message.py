@@ -53,8 +53,10 @@ class Message:
 
     def get(self, name: str) -> str | None:
         """The first value of a header, unfolded and stripped; None when absent."""
-        names = self.names
-        return _value(self.lines[names.index(name)]) if name in names else None
+        for at, known in enumerate(self.names):
+            if known == name:
+                return _value(self.lines[at])
+        return None
 
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of a header, in order."""
