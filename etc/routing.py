@@ -242,6 +242,7 @@ class Policy:
     def is_trusted(self, arrival: Arrival, request: Request) -> bool:
         """Nodes and gateways need no password, whatever domain is in their From (O25)."""
         port = request.via.port
-        if any(self.balancer.is_destination(arrival.peer, g, port) for g in (EXTERNAL, INTERNAL)):
-            return True
+        for group in (EXTERNAL, INTERNAL):
+            if self.balancer.is_destination(arrival.peer, group, port):
+                return True
         return self.gateways is not None and self.gateways.is_gateway(arrival.peer, port)

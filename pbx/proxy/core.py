@@ -6,8 +6,8 @@ Route headers, CANCEL, end-to-end ACKs. A policy never sees those.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
+from os import urandom
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -328,7 +328,8 @@ _ALONG = Relay(())
 
 
 def _new_call() -> str:
-    return f"{secrets.randbits(12):x}.{secrets.randbits(32):08x}"
+    number = int.from_bytes(urandom(6), "big")
+    return f"{number & 0xFFF:x}.{number >> 16:08x}"
 
 
 def _ignore(outcome: object) -> None:

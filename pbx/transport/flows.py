@@ -54,6 +54,8 @@ class Flows:
         self._reactor = reactor
         self._tls = tls
         self._udp: list[UDPPort] = []
+        #: The same by whether they speak IPv6.
+        self._udp_by_family: dict[bool, list[UDPPort]] = {False: [], True: []}
         self._streams: list[Listener] = []
         self._connecting: dict[Address, list[Deferred[IFlow]]] = {}
         self._no_stream: dict[tuple[str, int], float] = {}
@@ -64,6 +66,7 @@ class Flows:
     def add_udp(self, port: UDPPort) -> None:
         """A UDP listener was bound."""
         self._udp.append(port)
+        self._udp_by_family[":" in port.address.host].append(port)
 
     def add_stream(self, listener: Listener) -> None:
         """A TCP, TLS or WebSocket listener was bound."""
@@ -82,6 +85,8 @@ class Flows:
     def clear(self) -> None:
         """No listener is bound any more."""
         self._udp.clear()
+        for ports in self._udp_by_family.values():
+            ports.clear()
         self._streams.clear()
 
     def listeners(self) -> Sequence[Address]:
@@ -119,8 +124,7 @@ class Flows:
         return self.connections.by_token(token)
 
     def _udp_flow(self, address: Address, local: Address | None) -> UDPFlow | None:
-        six = ":" in address.host
-        candidates = [port for port in self._udp if (":" in port.address.host) is six]
+        candidates = self._udp_by_family[":" in address.host]
         if not candidates:
             return None
         chosen = candidates[0]

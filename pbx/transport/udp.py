@@ -38,7 +38,7 @@ _TEMPORARY = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS))
 class UDPFlow:
     """A listener and a peer; sending is one ``sendto``."""
 
-    __slots__ = ("_port", "_sockaddr", "peer", "sent_by", "source")
+    __slots__ = ("_port", "_sockaddr", "local", "peer", "sent_by", "source")
 
     reliable = False
     closed = False
@@ -47,14 +47,10 @@ class UDPFlow:
     def __init__(self, port: UDPPort, peer: Address, sockaddr: Any) -> None:
         self._port = port
         self._sockaddr = sockaddr
+        self.local = port.address
         self.peer = peer
         self.sent_by = port.sent_by_towards(peer.host)
         self.source = port.delivery.guard.source(peer.host)
-
-    @property
-    def local(self) -> Address:
-        """The listener."""
-        return self._port.address
 
     def send(self, data: bytes) -> None:
         """Send one datagram. Raises TransportFailed."""

@@ -279,7 +279,11 @@ class LoadBalancer:
 
     def is_destination(self, peer: Address, group: int, via_port: int | None = None) -> bool:
         """Whether a request came from a destination of the group (enabled or not)."""
-        return any(found.is_at(peer, via_port) for found in self._groups.get(group, ()))
+        # A generator would cost more than what it looks at.
+        for found in self._groups.get(group, ()):  # noqa: SIM110
+            if found.is_at(peer, via_port):
+                return True
+        return False
 
     def has_destinations(self, group: int) -> bool:
         """Whether the group has any row."""
