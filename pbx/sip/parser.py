@@ -82,9 +82,7 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
     return message
 
 
-def _unfolded(
-    lines: list[str], fault: str
-) -> tuple[list[str], list[str], dict[str, int], str]:
+def _unfolded(lines: list[str], fault: str) -> tuple[list[str], list[str], dict[str, int], str]:
     """Header lines with the lines that continue them (7.3.1), names, where each comes first, and
     the first fault found so far.
     """
