@@ -10,9 +10,7 @@ failed and nothing was retransmitted.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +22,7 @@ from pathlib import Path
 from bench import sipp
 from bench.databases import PostgreSQL, fill_pbx
 from bench.measure import cpu_seconds, pss_bytes
-from bench.servers import DOMAIN, PASSWORD, PBX, PROJECT
+from bench.servers import DOMAIN, PASSWORD, PBX, PROJECT, ask
 
 PORT, PORT_WATCHERS, PORT_PUBLISHERS, PORT_NODE = 27071, 27072, 27073, 27074
 CROWD = 50
@@ -68,13 +66,7 @@ class Watchers:
 
     def statistic(self, name: str) -> int:
         """A counter of the PBX."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(20)
-            connection.connect(str(self._folder / "bench.sock"))
-            asked = {"jsonrpc": "2.0", "id": 1, "method": "get_statistics", "params": [[name]]}
-            connection.sendall(json.dumps(asked).encode() + b"\n")
-            answer = json.loads(connection.makefile("rb").readline())
-        return int(answer["result"][name])
+        return int(ask(self._folder, "get_statistics", [name])[name])
 
     def run(self) -> tuple[int, int]:
         """Failed and retransmitted of all watchers and publishers together."""

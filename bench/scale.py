@@ -1,11 +1,12 @@
 """How it behaves when there is much of everything: start, cost by size, pauses, browsers, watchers.
 
-    scale.py PART [--site FOLDER]
+    scale.py PART [--site FOLDER] [--quick] [--rate N]
 
 start: from the command to the first answer with 100,000 bindings stored. flat: what a REGISTER and
 a call cost with 1,000 to 1,000,000 bindings, and memory per binding. pause: the longest turn of the
-reactor at 5,000 REGISTER a second of its clock with 100,000 bindings. fanout: NOTIFY of one change
-to 1,000 watchers. browsers: 10,000 of them on WebSockets in one process.
+reactor at 5,000 REGISTER a second of its clock with 100,000 bindings, and what is late in a live
+PBX at a clean rate (`bench.live`). fanout: NOTIFY of one change to 1,000 watchers. browsers: 10,000
+of them on WebSockets in one process.
 """
 
 from __future__ import annotations
@@ -18,42 +19,44 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.browsers import gather
-from bench.databases import fill_pbx, insert
+from bench.databases import fill_pbx
 from bench.driver import DOMAIN, PASSWORD, PHONE, Driver, answer_to, driver, response
+from bench.live import pauses
 from bench.measure import cpu_seconds, pss_bytes
 from bench.servers import PBX, PROJECT, run_with
-from pbx.services.registrar.store import LOCATION_COLUMNS
+from bench.stored import STORED, rows, store
 from pbx.tap import GC_THRESHOLDS
 
 PARTS = ("start", "flat", "pause", "fanout", "browsers")
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-STORED = 100_000
 WATCHERS = 1_000
-BROWSERS = 10_000
+BROWSERS, BROWSERS_QUICK = 10_000, 1_000
+#: REGISTERs per second of the live pauses, unless the highest clean rate is known.
+RATE = 3000.0
 #: Seconds for which connected browsers are watched: some pings each.
-STAY = 60.0
+STAY, STAY_QUICK = 60.0, 15.0
 PORT, PORT_WS = 27081, 27082
 
 
-def of_build(part: str, site: Path | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a part is to measure: a compiled build, less of it, at what rate."""
+
+    site: Path | None
+    quick: bool
+    rate: float
+
+
+def of_build(part: str, chosen: Chosen) -> str:
     """The report of a part on a compiled build, or on the checkout."""
-    return run_with(site, "bench.scale", part, *(["--site", str(site)] if site else []))
-
-
-def rows(first: int, end: int, expires: int) -> Iterator[tuple[object, ...]]:
-    """Rows of ``location`` for users that nobody else uses."""
-    values: dict[str, object] = dict.fromkeys(LOCATION_COLUMNS)
-    values.update(domain=DOMAIN, expires=expires, q=-1.0, cseq=1, flags=0, user_agent="bench")
-    values.update(last_modified="2026-11-01 12:00:00", socket="udp:127.0.0.1:5060")
-    for at in range(first, end):
-        user = f"s{at:07d}"
-        values.update(contact_id=at + 1, username=user, callid=f"stored-{at}@10.0.0.1")
-        values["contact"] = f"sip:{user}@10.{at >> 16}.{at >> 8 & 255}.1:5060"
-        yield tuple(values.values())
+    options = ["--rate", str(chosen.rate), *(["--quick"] if chosen.quick else [])]
+    options += ["--site", str(chosen.site)] if chosen.site else []
+    return run_with(chosen.site, "bench.scale", part, *options)
 
 
 def frozen() -> None:
@@ -80,18 +83,16 @@ def each(operation: Callable[[], None], count: int) -> float:
     return best * 1e6
 
 
-def start(site: Path | None) -> str:
+def start(chosen: Chosen) -> str:
     """A start with many bindings."""
     with tempfile.TemporaryDirectory(prefix="pbx-bench-") as name:
         folder = Path(name)
         url = f"sqlite:{folder}/pbx.db"
         fill_pbx(PROJECT, url, 10_000, DOMAIN, PASSWORD, PORT)
-        marks = ", ".join("?" * len(LOCATION_COLUMNS))
-        sql = f"INSERT INTO location ({', '.join(LOCATION_COLUMNS)}) VALUES ({marks})"
-        insert(url, [(sql, list(rows(0, STORED, int(time.time()) + 7200)))])
+        store(url, STORED)
         found: list[float] = []
-        for _ in range(3):
-            server = PBX(folder, PORT, url, PORT + 5, site=site)
+        for _ in range(1 if chosen.quick else 3):
+            server = PBX(folder, PORT, url, PORT + 5, site=chosen.site)
             began = time.monotonic()
             server.start()
             found.append(time.monotonic() - began)
@@ -102,7 +103,7 @@ def start(site: Path | None) -> str:
     )
 
 
-def flat(site: Path | None) -> str:
+def flat(chosen: Chosen) -> str:
     """Cost by number of bindings."""
     lines = [
         "| bindings | REGISTER (401, 200), us | call, us | bytes per binding |",
@@ -110,7 +111,7 @@ def flat(site: Path | None) -> str:
     ]
     with driver(1000) as made:
         have = 1000
-        for size in SIZES:
+        for size in SIZES[:-1] if chosen.quick else SIZES:
             before, had = resident(), have
             expires = int(made.clock.seconds()) + 100_000
             made.registrar._restore(rows(have, size, expires), expires)
@@ -127,8 +128,8 @@ def flat(site: Path | None) -> str:
     return "\n".join(lines)
 
 
-def pause(site: Path | None) -> str:
-    """The longest turn under many registrations."""
+def pause(chosen: Chosen) -> str:
+    """The longest turn under many registrations: counted in this process, and live."""
     with driver(10_000) as made:
         expires = int(made.clock.seconds()) + 100_000
         made.registrar._restore(rows(0, STORED - 10_000, expires), expires)
@@ -141,13 +142,14 @@ def pause(site: Path | None) -> str:
             made.register()
     turns.sort()
     return (
-        f"Turns of the reactor (CPU time) at 5,000 REGISTER/s with {STORED} bindings, rows written "
-        f"behind included: longest {turns[-1] * 1e3:.1f} ms, 99.9 % within "
-        f"{turns[len(turns) * 999 // 1000] * 1e3:.1f} ms"
+        f"Turns of the reactor (CPU time, in one process) at 5,000 REGISTER/s with {STORED} "
+        f"bindings, rows written behind included: longest {turns[-1] * 1e3:.1f} ms, 99.9 % within "
+        f"{turns[len(turns) * 999 // 1000] * 1e3:.1f} ms\n\n"
+        + pauses(chosen.site, chosen.rate, 5.0 if chosen.quick else 15.0)
     )
 
 
-def fanout(site: Path | None) -> str:
+def fanout(chosen: Chosen) -> str:
     """One change, many watchers."""
     with driver(WATCHERS, presence={"watcher_burst": 100_000}) as made:
         target = f"sip:u000000@{DOMAIN}"
@@ -213,26 +215,27 @@ def _asked(made: Driver, method: str, uri: str, user: str, headers: str, body: s
         made.put(peer, response(data, "200 OK"))
 
 
-def browsers(site: Path | None) -> str:
+def browsers(chosen: Chosen) -> str:
     """Many connections in one process."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = min(BROWSERS, hard - 200)
+    wanted = min(BROWSERS_QUICK if chosen.quick else BROWSERS, hard - 200)
     with tempfile.TemporaryDirectory(prefix="pbx-bench-") as name:
         folder = Path(name)
         url = f"sqlite:{folder}/pbx.db"
         fill_pbx(PROJECT, url, wanted, DOMAIN, PASSWORD, PORT)
         more: dict[str, dict[str, object]] = {"transport": {"max_connections": wanted + 100}}
         listen = [f"ws:127.0.0.1:{PORT_WS}"]
-        server = PBX(folder, PORT, url, PORT + 5, listen=listen, site=site, more=more)
+        server = PBX(folder, PORT, url, PORT + 5, listen=listen, site=chosen.site, more=more)
         server.start()
         try:
-            return asyncio.run(_connected(server, wanted))
+            stay = STAY_QUICK if chosen.quick else STAY
+            return asyncio.run(_connected(server, wanted, stay))
         finally:
             server.stop()
 
 
-async def _connected(server: PBX, wanted: int) -> str:
+async def _connected(server: PBX, wanted: int, stay: float) -> str:
     pids = server.pids()
     before, cpu = pss_bytes(pids[0]), cpu_seconds(pids)
     crowd, found = await gather(wanted, PORT_WS)
@@ -240,8 +243,8 @@ async def _connected(server: PBX, wanted: int) -> str:
     await asyncio.sleep(5)
     each = (pss_bytes(pids[0]) - before) / max(crowd.registered, 1)
     cpu, pings = cpu_seconds(pids), crowd.pings
-    await asyncio.sleep(STAY)
-    busy = (cpu_seconds(pids) - cpu) / STAY * 100
+    await asyncio.sleep(stay)
+    busy = (cpu_seconds(pids) - cpu) / stay * 100
     pings = crowd.pings - pings
     closed = crowd.closed
     for browser in found:
@@ -251,7 +254,7 @@ async def _connected(server: PBX, wanted: int) -> str:
         f"{crowd.registered} of {wanted} browsers connected and registered in "
         f"{crowd.seconds:.0f} s{faults}: {took / max(crowd.registered, 1) * 1e6:.0f} us of CPU and "
         f"{each / 1024:.1f} kB each; then {busy:.1f} % of a core for {pings} pings in "
-        f"{STAY:.0f} s, {closed} lost"
+        f"{stay:.0f} s, {closed} lost"
     )
 
 
@@ -260,16 +263,18 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Measure at scale.")
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--site", type=Path)
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--quick", action="store_true", help="less of it")
+    parser.add_argument("--rate", type=float, default=RATE, help="REGISTERs per second of pause")
+    found = parser.parse_args(arguments)
     measure = {
         "start": start,
         "flat": flat,
         "pause": pause,
         "fanout": fanout,
         "browsers": browsers,
-    }[chosen.part]
-    print(f"{measure(chosen.site)}", flush=True)
-    print(f"{chosen.part}: measured on {platform.platform()}", file=sys.stderr)
+    }[found.part]
+    print(measure(Chosen(found.site, found.quick, found.rate)), flush=True)
+    print(f"{found.part}: measured on {platform.platform()}", file=sys.stderr)
     return 0
 
 

@@ -13,11 +13,12 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 PROJECT = Path(__file__).parent.parent
 DOMAIN = "pbx.bench"
 PASSWORD = "bench-secret"
+SOCKET = "bench.sock"
 
 
 class Server(Protocol):
@@ -94,6 +95,17 @@ def run_with(site: Path | None, module: str, *arguments: str) -> str:
     return done.stdout
 
 
+def ask(folder: Path, method: str, *params: object) -> Any:
+    """The result of a management command of the PBX in that folder."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(folder / SOCKET))
+        asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        connection.sendall(json.dumps(asked).encode() + b"\n")
+        answer = json.loads(connection.makefile("rb").readline())
+    return answer["result"]
+
+
 def _stop(process: subprocess.Popen[bytes] | None) -> None:
     if process is None or process.poll() is not None:
         return
@@ -131,7 +143,7 @@ class PBX:
             "registrar": {"contact_cache": cache != "memory:"},
             "routing": {"policy": str(PROJECT / "etc" / "routing.py")},
             "http": {"listen": []},
-            "management": {"socket": str(folder / "bench.sock")},
+            "management": {"socket": str(folder / SOCKET)},
             "auth": {"algorithms": ["MD5"]},
             "plugins": {"enabled": []},
             "load_balancer": {"probing_interval": 5},

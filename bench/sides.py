@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,7 @@ class Side:
 
     def __init__(self, name: str, folder: Path, port: int) -> None:
         self.name = name
-        self._folder = folder
+        self.folder = folder
         folder.mkdir()
         folder.chmod(0o755)
         self.port, self._phone, self._node, self._caller = range(port, port + 4)
@@ -83,25 +83,36 @@ class Side:
 
     def start(self, database: str, site: Path | None) -> None:
         """Its stores, filled, and the server."""
+        self.prepare(database)
+        self.serve(site)
+
+    def prepare(self, database: str) -> None:
+        """Its stores, with schema and subscribers."""
         reached_at = f"127.0.0.1:{self._phone}"
         sipp.users_file(self._fields, USERS, DOMAIN, PASSWORD, reached_at)
-        self._cache = Redis(self._folder, self._store_ports[1])
+        self._cache = Redis(self.folder, self._store_ports[1])
         self._stores.append(self._cache)
         if database == "postgres":
-            postgres = PostgreSQL(self._folder, self._store_ports[0])
+            postgres = PostgreSQL(self.folder, self._store_ports[0])
             self._stores.append(postgres)
             self.url = postgres.create(self.name)
         else:
-            self.url = f"sqlite:{self._folder}/{self.name}.db"
-        self._server = self._made(self._cache, site)
-        self._server.start()
-
-    def _made(self, cache: Redis, site: Path | None) -> Server:
+            self.url = f"sqlite:{self.folder}/{self.name}.db"
         if self.name == Kamailio.name:
             fill_kamailio(self.url, USERS, DOMAIN, PASSWORD)
-            return Kamailio(self._folder, self.port, self.url, self._node, cache.port, CHILDREN)
-        fill_pbx(PROJECT, self.url, USERS, DOMAIN, PASSWORD, self._node)
-        return PBX(self._folder, self.port, self.url, self._node, cache=cache.url(), site=site)
+        else:
+            fill_pbx(PROJECT, self.url, USERS, DOMAIN, PASSWORD, self._node)
+
+    def serve(self, site: Path | None, more: Mapping[str, dict[str, object]] | None = None) -> None:
+        """The server, and ``more`` tables for the PBX."""
+        assert self._cache is not None
+        folder, node = self.folder, self._node
+        if self.name == Kamailio.name:
+            self._server = Kamailio(folder, self.port, self.url, node, self._cache.port, CHILDREN)
+        else:
+            cache = self._cache.url()
+            self._server = PBX(folder, self.port, self.url, node, cache=cache, site=site, more=more)
+        self._server.start()
 
     def stop(self) -> None:
         """Everything, by PID."""
@@ -159,7 +170,7 @@ class Side:
             f"127.0.0.1:{self.port}",
             # Phones register from where messages reach them, whatever the server makes of NAT.
             self._phone if scenario is REGISTER else self._caller,
-            self._folder,
+            self.folder,
             self._fields,
             rate=rate,
             seconds=seconds,
@@ -175,8 +186,8 @@ class Side:
             return
         port = self._node if scenario.by_node else self._phone
         process = subprocess.Popen(
-            sipp.command(scenario.answered_by, "127.0.0.1", port, self._folder),
-            cwd=self._folder,
+            sipp.command(scenario.answered_by, "127.0.0.1", port, self.folder),
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
