@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 import plugins
 from pbx import appliance
 from pbx.config import ConfigError, base_folder, read, reference
+from pbx.huge_pages import ask_for_huge_pages
 from pbx.interfaces import IPBXPlugin
 from pbx.logs import LOG
 from pbx.management.core import CoreCommands
@@ -33,6 +34,8 @@ from pbx.tables import SETTINGS
 BAD_CONFIGURATION, USAGE = 1, 2
 #: Allocations between collections: messages make no cycles, so the default only costs time.
 GC_THRESHOLDS = (20_000, 20, 50)
+#: Seconds after which the heap may have grown.
+GROWTH = 60.0
 #: What we write is for our user and group: it holds passwords.
 UMASK = 0o007
 
@@ -173,6 +176,11 @@ class Main(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        self._grown()
+
+    def _grown(self) -> None:
+        ask_for_huge_pages()
+        self._reactor.callLater(GROWTH, self._grown)
 
     def _failed(self, failure: Failure) -> None:
         lines = fault_lines(failure)
