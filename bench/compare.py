@@ -92,13 +92,13 @@ class Contest:
         self._began: dict[str, float] = {}
         self.results = Results([side.name for side in sides])
 
-    def fill(self, idle: float) -> None:
+    def fill(self, idle: float, rate: float = FILL) -> None:
         """Register everybody; memory before and after, then CPU of doing nothing for so long."""
         found: dict[str, tuple[int, int]] = {}
         for side in self._sides:
             self._say(f"{side.name}: {USERS} phones register")
             before = side.memory()
-            outcome = side.offer(REGISTER, FILL, USERS / FILL)
+            outcome = side.offer(REGISTER, rate, USERS / rate)
             if outcome.failed:
                 self._say(f"{side.name}: {outcome.failed} of them failed")
             found[side.name] = before, side.memory()

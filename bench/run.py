@@ -32,7 +32,7 @@ from tools import compiled
 PARTS = ("compare", "presence", "media", "guard", *scale.PARTS)
 #: Rounds, seconds of load in a window, and of idleness that is measured.
 ROUNDS, SECONDS, IDLE = 3, 8.0, 20.0
-QUICK_SECONDS, QUICK_IDLE = 4.0, 5.0
+QUICK_SECONDS, QUICK_IDLE, QUICK_FILL = 4.0, 5.0, 800.0
 PORT = 27100
 
 
@@ -113,7 +113,7 @@ def compare(arguments: argparse.Namespace, site: Path | None) -> tuple[int, floa
     try:
         for side in compared:
             side.start(arguments.database, site)
-        contest.fill(QUICK_IDLE if quick else IDLE)
+        contest.fill(QUICK_IDLE, QUICK_FILL) if quick else contest.fill(IDLE)
         for scenario in scenarios:
             for rate in rates(scenario, arguments.rates or ("low" if quick else "both")):
                 rounds = arguments.rounds or (1 if quick else ROUNDS)
