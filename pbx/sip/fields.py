@@ -213,6 +213,13 @@ class Via:
         return self._params
 
     @property
+    def maddr(self) -> str:
+        """That parameter, "" for none: seldom there, often asked for."""
+        if self._params is None and "maddr" not in self._params_text.lower():
+            return ""
+        return self.params.get("maddr") or ""
+
+    @property
     def sent_by(self) -> str:
         """``host[:port]`` of the sender."""
         return join_host_port(self.host, self.port)

@@ -97,7 +97,9 @@ class Message:
             value = self.get("via")
             if value is None:
                 raise MalformedMessage("Missing Via")
-            via = self._via = _first_via(value)
+            if "," in value:
+                value = split_outside(value, ",")[0]
+            via = self._via = Via.parse(value)
         return via
 
     @property
@@ -158,20 +160,6 @@ class Message:
             or not self._call_id
         ):
             _ = (self.via, self.from_, self.to, self.call_id, self.cseq)
-
-    def read_core(self, places: dict[str, int]) -> None:
-        """The same for a message that was just received: ``places`` are the positions of the
-        first lines by name.
-        """
-        via = places.get("via")
-        if via is None:
-            raise MalformedMessage("Missing Via")
-        lines = self.lines
-        self._via = _first_via(_value(lines[via]))
-        self._from = NameAddr.parse(_core(lines, places, "from"))
-        self._to = NameAddr.parse(_core(lines, places, "to"))
-        self._call_id = _core(lines, places, "call-id")
-        self._cseq = CSeq.parse(_core(lines, places, "cseq"))
 
     def _required(self, name: str) -> str:
         value = self.get(name)
@@ -433,18 +421,6 @@ def _untagged(request: Request) -> bool:
         return request.to.tag is None
     except MalformedMessage:
         return False
-
-
-def _core(lines: list[str], places: dict[str, int], name: str) -> str:
-    at = places.get(name)
-    value = "" if at is None else _value(lines[at])
-    if not value:
-        raise MalformedMessage(f"Missing {pretty(name)}")
-    return value
-
-
-def _first_via(value: str) -> Via:
-    return Via.parse(split_outside(value, ",")[0] if "," in value else value)
 
 
 def _value(line: str) -> str:

@@ -61,7 +61,7 @@ def behind_nat(request: Request, peer: Address) -> bool:
     via = request.via
     if peer.port != (via.port or 5060):
         return True
-    host = via.params.get("maddr") or via.host
+    host = via.maddr or via.host
     if not same_host(host, peer.host) or is_private(via.host):
         return True
     return any(is_private(uri.host) for uri in _contact_uris(request))
@@ -77,7 +77,7 @@ def nat_test(message: Message, peer: Address, tests: int) -> bool:
     if tests & NatTest.VIA_PORT and peer.port != (via.port or 5060):
         return True
     if tests & NatTest.VIA_ADDRESS:
-        host = via.params.get("maddr") or via.host
+        host = via.maddr or via.host
         if not same_host(host, peer.host):
             return True
     if tests & NatTest.VIA_PRIVATE and is_private(via.host, carrier):

@@ -53,19 +53,16 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
     start = lines.pop(0)
     known_names = KNOWN
     names: list[str] = []
-    places: dict[str, int] = {}
     for line in lines:
         colon_at = line.find(":")
         known = known_names.get(line[:colon_at]) if colon_at > 0 else None
         if known is None:
             if names and (line[:1] == " " or line[:1] == "\t"):
-                lines, names, places, fault = _unfolded(lines, fault)
+                lines, names, fault = _unfolded(lines, fault)
                 break
             known, fault = _unusual_name(line, fault)
-        if known not in places:
-            places[known] = len(names)
         names.append(known)
-    if len(places) != len(names):
+    if len(set(names)) != len(names):
         fault = fault or _repeated(names)
     if not fault and (len(text) > limits.line or len(lines) > limits.headers or "\0" in content):
         fault = _excess(text, lines, limits)
@@ -73,7 +70,7 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
     if fault:
         raise malformed(message, fault)
     try:
-        message.read_core(places)
+        message.require_core()
     except MalformedMessage as error:
         raise malformed(message, error.reason) from None
     via = str(message.via)
@@ -82,10 +79,8 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
     return message
 
 
-def _unfolded(lines: list[str], fault: str) -> tuple[list[str], list[str], dict[str, int], str]:
-    """Header lines with the lines that continue them (7.3.1), names, where each comes first, and
-    the first fault found so far.
-    """
+def _unfolded(lines: list[str], fault: str) -> tuple[list[str], list[str], str]:
+    """Header lines with the lines that continue them (7.3.1), names, and the first fault found."""
     joined: list[str] = []
     for line in lines:
         if joined and line[:1] in (" ", "\t"):
@@ -93,14 +88,12 @@ def _unfolded(lines: list[str], fault: str) -> tuple[list[str], list[str], dict[
         else:
             joined.append(line)
     names: list[str] = []
-    places: dict[str, int] = {}
     for line in joined:
         known = KNOWN.get(line.partition(":")[0])
         if known is None:
             known, fault = _unusual_name(line, fault)
-        places.setdefault(known, len(names))
         names.append(known)
-    return joined, names, places, fault
+    return joined, names, fault
 
 
 def _started(start: str, names: list[str], lines: list[str], limits: Limits) -> Message:

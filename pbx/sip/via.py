@@ -31,9 +31,8 @@ def response_destination(via: Via, transport: str) -> tuple[str, int]:
     """
     params = via.params
     port = via.port or DEFAULT_PORTS.get(transport, 5060)
-    maddr = params.get("maddr")
-    if maddr:
-        return _bare(maddr), port
+    if via.maddr:
+        return _bare(via.maddr), port
     received = params.get("received")
     if not received:
         return via.host, port
