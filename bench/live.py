@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.highest import Verdict, verdict
+from bench.measure import Stolen
 from bench.servers import ask
 from bench.sides import REGISTER, USERS, Side
 from bench.sipp import Outcome
@@ -39,11 +40,13 @@ def pauses(site: Path | None, rate: float, seconds: float) -> str:
         while True:
             side.settle(10.0)
             ask(side.folder, "heartbeat", 1)
+            stolen = Stolen()
             outcome = side.offer(REGISTER, rate, seconds)
             time.sleep(WRITTEN)
             found = ask(side.folder, "heartbeat")
             if verdict(outcome, rate) is Verdict.CLEAN or rate * LESS < LEAST:
-                return report(rate, seconds, outcome, side.rows("location"), found, unclean)
+                text = report(rate, seconds, outcome, side.rows("location"), found, unclean)
+                return f"{text}\n\n{stolen} meanwhile."
             unclean.append(f"{rate:.0f}/s")
             rate = float(int(rate * LESS))
     finally:

@@ -33,6 +33,29 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / TICKS
 
 
+class Stolen:
+    """What a hypervisor gave to others since this was made, when it says so."""
+
+    def __init__(self, path: Path = Path("/proc/stat")) -> None:
+        self._path = path
+        self._before = self._read()
+
+    def _read(self) -> tuple[int, int]:
+        """Ticks that were stolen, and those in which we ran or would have."""
+        fields = self._path.read_text().partition("\n")[0].split()[1:9]
+        user, nice, system, _, _, irq, softirq, stolen = map(int, fields)
+        return stolen, user + nice + system + irq + softirq + stolen
+
+    def share(self) -> float:
+        """Of the time in which somebody here wanted to run; 0 to 1."""
+        now = self._read()
+        busy = now[1] - self._before[1]
+        return (now[0] - self._before[0]) / busy if busy > 0 else 0.0
+
+    def __str__(self) -> str:
+        return f"The hypervisor gave {100 * self.share():.1f} % of our time to others"
+
+
 def pss_bytes(pid: int) -> int:
     """Proportional set size of a process and its descendants."""
     total = 0

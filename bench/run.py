@@ -24,6 +24,7 @@ from pathlib import Path
 
 from bench import guard, machine, media, presence, scale
 from bench.compare import Contest
+from bench.measure import Stolen
 from bench.servers import PROJECT
 from bench.sides import CHILDREN, REGISTER, SCENARIOS, Scenario, sides
 from bench.tables import report
@@ -110,6 +111,7 @@ def compare(arguments: argparse.Namespace, site: Path | None) -> tuple[int, floa
     folder.chmod(0o755)
     compared = sides(folder, arguments.port, not arguments.no_peer)
     contest = Contest(compared, say)
+    stolen = Stolen()
     try:
         for side in compared:
             side.start(arguments.database, site)
@@ -126,7 +128,7 @@ def compare(arguments: argparse.Namespace, site: Path | None) -> tuple[int, floa
         for side in compared:
             side.stop()
         shutil.rmtree(folder, ignore_errors=True)
-        print(report(contest.results), flush=True)
+        print(f"{report(contest.results)} {stolen}.", flush=True)
     low = {(one.name, one.low) for one in SCENARIOS}
     found = contest.results.rounds.items()
     windows = [
