@@ -269,8 +269,17 @@ class Message:
         raise AssertionError("a message is a request or a response")
 
     def __bytes__(self) -> bytes:
-        head = "\r\n".join([self.start_line, *self.lines]) + "\r\n\r\n"
-        return head.encode("utf-8", "surrogateescape") + self.body
+        return self.encoded()
+
+    def encoded(self) -> bytes:
+        """As it goes over the wire."""
+        text = "\r\n".join([self.start_line, *self.lines, "", ""])
+        try:
+            head = text.encode()
+        except UnicodeEncodeError:
+            head = text.encode("utf-8", "surrogateescape")
+        body = self.body
+        return head + body if body else head
 
     def __repr__(self) -> str:
         return f"<{self.start_line}>"
@@ -411,7 +420,7 @@ def response_to(
         names.append(known)
         lines.append(f"{pretty(known)}: {value}")
     names.append("content-length")
-    lines.append(f"Content-Length: {len(body)}")
+    lines.append(f"Content-Length: {len(body)}" if body else "Content-Length: 0")
     return Response(status, reason or reason_phrase(status), names, lines, body)
 
 

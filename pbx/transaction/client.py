@@ -50,7 +50,7 @@ class ClientTransaction(Transaction):
         self.request = request
         self.status = 0
         self._user = user
-        self._data = bytes(request)
+        self._data = request.encoded()
         self._ack = b""
         # The Reason of a CANCEL that waits for a provisional response.
         self._cancel: str | None = None

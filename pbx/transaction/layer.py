@@ -32,7 +32,7 @@ from pbx.sip.transactions import Event, State
 from pbx.timing import TimerWheel
 from pbx.transaction.client import ClientTransaction
 from pbx.transaction.counters import Counters
-from pbx.transaction.finished import Finished
+from pbx.transaction.finished import Finished, restored
 from pbx.transaction.nobody import NOBODY
 from pbx.transaction.server import ServerTransaction
 from pbx.transaction.timers import Timers
@@ -62,9 +62,10 @@ class TransactionLayer:
         self._clients: dict[str, ClientTransaction] = {}
         self._by_flow: dict[IFlow, set[ClientTransaction]] = {}
         linger = 64 * timers.t1
-        self._done_servers = Finished(wheel, linger, timers.max_finished)
-        self._done_clients = Finished(wheel, timers.t4, timers.max_finished)
-        self._seen = Finished(wheel, linger, timers.max_finished)
+        bounds = timers.max_finished, timers.max_finished_bytes
+        self._done_servers = Finished(wheel, linger, *bounds)
+        self._done_clients = Finished(wheel, timers.t4, *bounds)
+        self._seen = Finished(wheel, linger, *bounds)
         # To tags of stateless answers begin with it, so that ACKs for them are recognised.
         self._stateless = f"{token_hex(6)}-"
         self._delivering = False
@@ -110,12 +111,12 @@ class TransactionLayer:
         if known is not None:
             known.request_received(flow)
             return
-        done = self._done_servers.entries.get(key)
+        done = self._done_servers.find(key)
         if done is not None:
             self.counters.absorbed_requests += 1
             if done:
                 self.counters.sent_retransmissions += 1
-                self._send_stateless(request, done, flow)
+                self._send_stateless(request, restored(request, done), flow)
             return
         if len(self._servers) >= self.timers.max_transactions:
             self._refuse(request, _overload(self.timers.retry_after), flow)
@@ -162,7 +163,7 @@ class TransactionLayer:
         client = self._clients.get(key)
         if client is not None:
             client.response_received(response)
-        elif key in self._done_clients.entries:
+        elif self._done_clients.find(key) is not None:
             counters.late_responses += 1
         else:
             counters.stray += 1
@@ -185,7 +186,7 @@ class TransactionLayer:
     def send_ack(self, ack: Request, flow: IFlow) -> None:
         """Send an ACK for a 2xx: no transaction. A transport failure is nobody's business."""
         try:
-            flow.send(bytes(ack))
+            flow.send(ack.encoded())
         except TransportFailed:
             self.counters.transport_errors += 1
 
@@ -200,7 +201,7 @@ class TransactionLayer:
         cseq = request.cseq
         name = f"{request.call_id} {cseq.number} {cseq.method} {request.from_.tag}"
         key = server_key(request).encode("utf-8", "surrogateescape")
-        known = self._seen.entries.get(name)
+        known = self._seen.find(name)
         if known is None:
             self._seen.add(name, key)
             return False
@@ -220,9 +221,8 @@ class TransactionLayer:
         counts["inuse_transactions"] = len(self._servers) + len(self._clients)
         counts["server_transactions"] = len(self._servers)
         counts["client_transactions"] = len(self._clients)
-        counts["finished_transactions"] = len(self._done_servers.entries) + len(
-            self._done_clients.entries
-        )
+        counts["finished_transactions"] = len(self._done_servers) + len(self._done_clients)
+        counts["finished_bytes"] = self._done_servers.bytes
         return counts
 
     def statistics(self) -> Mapping[str, int]:
@@ -288,7 +288,7 @@ class TransactionLayer:
         return True
 
     def finish_server(self, key: str, response: bytes) -> None:
-        """Timer J: from now on only the response bytes are kept."""
+        """Timer J: from now on only what the response says beyond the request is kept."""
         self._servers.pop(key, None)
         self._done_servers.add(key, response)
 

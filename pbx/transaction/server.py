@@ -17,6 +17,7 @@ from pbx.sip.transactions import (
     State,
     event_of,
 )
+from pbx.transaction.finished import shortened
 from pbx.transaction.machine import Transaction
 
 if TYPE_CHECKING:
@@ -105,9 +106,13 @@ class ServerTransaction(Transaction):
         counters.replies += 1
         if status >= 200:
             counters.answered(self.request.method, status)
-        data = bytes(response)
-        # A 2xx to INVITE is repeated by who sent it, never by the transaction.
-        self._last = b"" if self.state is _ACCEPTED else data
+        data = response.encoded()
+        if not self.is_invite and status >= 200:
+            # Over: for repeats, which only a datagram can be, the layer keeps this.
+            self._last = b"" if self.flow.reliable else shortened(self.request, response, data)
+        else:
+            # A 2xx to INVITE is repeated by who sent it, never by the transaction.
+            self._last = b"" if self.state is _ACCEPTED else data
         self._put(data)
 
     def _put(self, data: bytes) -> None:

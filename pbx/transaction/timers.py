@@ -34,6 +34,10 @@ class Timers:
     """Finished non-INVITE requests whose response is kept for retransmissions; when there are
     more, the oldest are forgotten."""
 
+    max_finished_bytes: int = 16_777_216
+    """Bytes of those responses, without what each repeat brings along again; when they take more,
+    the oldest are forgotten."""
+
     retry_after: int = 5
     """Seconds in the Retry-After header of that 503."""
 
@@ -43,8 +47,9 @@ class Timers:
             raise ValueError("t1: expected more than 0 and at most t2")
         if self.t4 <= 0 or self.fr_timeout <= 0:
             raise ValueError("t4, fr_timeout: expected more than 0")
-        if self.max_transactions < 1 or self.max_finished < 1 or self.retry_after < 1:
-            raise ValueError("max_transactions, max_finished, retry_after: expected at least 1")
+        for name in ("max_transactions", "max_finished", "max_finished_bytes", "retry_after"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1")
 
     def seconds(self, reliable: bool) -> tuple[float, ...]:
         """How long each timer lasts, by `pbx.sip.transactions.Timer`."""

@@ -466,7 +466,8 @@ class TimersTests(SynchronousTestCase):
         """Settings are checked when they are read."""
         for name, value in (
             *(("t1", 0.0), ("t1", 5.0), ("t4", 0.0), ("fr_timeout", -1.0)),
-            *(("max_transactions", 0), ("max_finished", 0), ("retry_after", 0)),
+            *(("max_transactions", 0), ("max_finished", 0), ("max_finished_bytes", 0)),
+            ("retry_after", 0),
         ):
             with self.assertRaises(ConfigError):
                 settings(Timers, {name: value}, "transaction")
