@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from bench.sipp import Outcome
 
 #: Seconds of a try, of what is held at the end, for the search, and for all of it.
-TRY, HOLD, SEARCH, WHOLE = 5.0, 15.0, 80.0, 130.0
+TRY, HOLD, SEARCH, WHOLE = 5.0, 15.0, 70.0, 140.0
 TRIES, NEEDED = 3, 2
 #: Steps upwards; between good and bad it is near enough; what a rate that is not held gives way.
-GROWTH, NEAR, LESS = 1.5, 0.08, 0.93
+GROWTH, NEAR, LESS = 1.5, 0.08, 0.9
 #: Less than this of the rate that was asked for is not that rate.
 REACHED = 0.95
 
