@@ -17,6 +17,7 @@ from pbx.errors import DatabaseError, Kind
 from pbx.events import AuthenticationFailed, Events, TableChanged
 from pbx.gate import OpenGate
 from pbx.services.authenticator import Authenticator, AuthenticatorSettings
+from pbx.services.authenticator.accounts import Account, Accounts
 from pbx.services.domains import Domains
 from pbx.sip import digest
 from pbx.sip.address import Address
@@ -551,6 +552,29 @@ class AccountTests(AuthenticatorTestCase):
         self.use()
         self.assertEqual(self.try_("1002", "p", name="1002@pbx.test"), 0)
         self.assertEqual(self.try_("1002", "p"), 0)
+
+    def test_one_copy_of_each_text(self) -> None:
+        """Thousands of accounts share what is the same in all; no hashes beside a password."""
+        domains = [str(b"pbx.test", "ascii") for _ in range(2)]
+        self.assertIsNot(domains[0], domains[1])
+        fresh: dict[str, Account] = {}
+        accounts = Accounts(AuthenticatorSettings(), self.database, self.clock)
+        for at, domain in enumerate(domains):
+            accounts._take(fresh, (at, f"u{at}", domain, "secret", "0" * 32), ("ha1",))
+        one, two = fresh.values()
+        self.assertIs(one.domain, two.domain)
+        self.assertEqual((one.hashes, one.password), ((), "secret"))
+        for account in (one, two):
+            name = str(account.username.encode(), "ascii")
+            algorithm, realm = str(b"MD5", "ascii"), str(b"pbx.test", "ascii")
+            right = ha1("MD5", name, "pbx.test", "secret")
+            self.assertEqual(account.ha1(algorithm, name, realm), right)
+            self.assertIs(account.ha1(algorithm, name, realm), account.ha1("MD5", name, "pbx.test"))
+            self.assertIs(account._name, account.username)
+        self.assertIs(one._algorithm, two._algorithm)
+        self.assertIs(one._realm, two._realm)
+        self.assertNotEqual(one.ha1("SHA-256", "u0", "pbx.test"), one.ha1("MD5", "u0", "pbx.test"))
+        self.assertNotEqual(one.ha1("MD5", "u0", "a.test"), one.ha1("MD5", "u0", "pbx.test"))
 
     def test_changes_are_noticed(self) -> None:
         """design/contract.md: a row is a phone, a new password locks the old one out."""

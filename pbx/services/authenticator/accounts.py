@@ -18,7 +18,6 @@ from pbx.sip.digest import ha1
 PAGE = 2000
 #: Rows at fault that are named in the log.
 MAX_FAULTS = 100
-_NOTHING = ("", "", "")
 _HASH_COLUMNS = {"MD5": "ha1", "SHA-256": "ha1_sha256", "SHA-512-256": "ha1_sha512t256"}
 #: HA1 of ``user@domain:realm:password``, for phones that send the domain as part of their name.
 _LONG = "MD5 of user@domain"
@@ -26,9 +25,20 @@ _COLUMNS = {**_HASH_COLUMNS, _LONG: "ha1b"}
 
 
 class Account:
-    """One subscriber. ``hashes`` are the HA1s that the table brings, by algorithm."""
+    """One subscriber. ``hashes`` are the HA1s that the table brings, by algorithm; none are kept
+    beside a password.
+    """
 
-    __slots__ = ("_asked", "_ha1", "domain", "hashes", "password", "username")
+    __slots__ = (
+        "_algorithm",
+        "_ha1",
+        "_name",
+        "_realm",
+        "domain",
+        "hashes",
+        "password",
+        "username",
+    )
 
     def __init__(
         self, username: str, domain: str, password: str, hashes: tuple[tuple[str, str], ...]
@@ -36,26 +46,24 @@ class Account:
         self.username = username
         self.domain = domain
         self.password = password
-        self.hashes = hashes
+        self.hashes = () if password else hashes
         # Of the last question only: few accounts use several algorithms or names.
-        self._asked = _NOTHING
-        self._ha1 = ""
+        self._algorithm = self._name = self._realm = self._ha1 = ""
 
     def ha1(self, algorithm: str, name: str, realm: str) -> str:
         """HA1 for the name as the client sends it, with or without domain; "" when there is nothing
         to make it from.
         """
-        asked = (algorithm, name, realm)
-        if asked == self._asked:
+        if algorithm == self._algorithm and name == self._name and realm == self._realm:
             return self._ha1
         if self.password:
             found = ha1(algorithm, name, realm, self.password)
         else:
-            if algorithm == "MD5" and "@" in name:
-                algorithm = _LONG
-            found = dict(self.hashes).get(algorithm, "")
+            column = _LONG if algorithm == "MD5" and "@" in name else algorithm
+            found = dict(self.hashes).get(column, "")
         # One copy of each text: there are as many of these as subscribers.
-        self._asked = (asked[0], self.username if name == self.username else name, intern(realm))
+        self._algorithm, self._realm = intern(algorithm), intern(realm)
+        self._name = self.username if name == self.username else name
         self._ha1 = found
         return found
 
@@ -172,7 +180,7 @@ class Accounts:
         self, fresh: dict[str, Account], row: Sequence[object], columns: Sequence[str]
     ) -> None:
         try:
-            user, domain = needed("username", row[1]), str(row[2] or "").lower()
+            user, domain = needed("username", row[1]), intern(str(row[2] or "").lower())
         except ValueError as error:
             self._faults += 1
             if self._faults <= MAX_FAULTS:
