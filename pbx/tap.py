@@ -22,7 +22,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 import plugins
-from pbx import appliance
+from pbx import appliance, heap
 from pbx.config import ConfigError, base_folder, read, reference
 from pbx.huge_pages import ask_for_huge_pages
 from pbx.interfaces import IPBXPlugin
@@ -115,6 +115,7 @@ def makeService(options: Options) -> Service:
     """For twistd. Exits with status 1 when the configuration is bad."""
     from twisted.internet import reactor
 
+    heap.keep_dense()
     built = build(Path(options["config"]))
     core = next(part for part in built.parts if isinstance(part, CoreCommands))
     return Main(built.service, core.reload, cast(Reactor, reactor))
@@ -176,6 +177,7 @@ class Main(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        heap.give_back()
         self._grown()
 
     def _grown(self) -> None:

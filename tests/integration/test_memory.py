@@ -20,6 +20,26 @@ from pbx.appliance import build
 build(tomllib.loads(sys.argv[1]), Path(sys.argv[2]), reactor)
 """
 _LIST = "print(*sys.modules)"
+#: How many pieces come from the kernel by themselves, as mallinfo2(3) has it, after much was freed.
+_MAPPED = """
+import ctypes, sys
+class Info(ctypes.Structure):
+    _fields_ = [(f"field{at}", ctypes.c_size_t) for at in range(10)]
+library = ctypes.CDLL(None)
+library.mallinfo2.restype = Info
+def mapped():
+    return library.mallinfo2().field3
+if sys.argv[1] == "dense":
+    from pbx import heap
+    heap.keep_dense()
+large = bytes(8_000_000)
+del large
+before = mapped()
+pieces = [bytes(200_000) for _ in range(10)]
+print(mapped() - before)
+del pieces
+print(mapped() - before)
+"""
 _COMMON = f"""
 [sip]
 domain = "pbx.test"
@@ -42,11 +62,15 @@ database = "sqlite:pbx.db"
 """
 
 
-class LoadedTests(SynchronousTestCase):
+class ProgramTestCase(SynchronousTestCase):
     def loaded(self, program: str, *arguments: str) -> frozenset[str]:
         """The modules that a program has loaded when it ends."""
+        return frozenset(self.said(program + _LIST, *arguments))
+
+    def said(self, program: str, *arguments: str) -> list[str]:
+        """The words that a program prints."""
         done = subprocess.run(
-            [sys.executable, "-c", program + _LIST, *arguments],
+            [sys.executable, "-c", program, *arguments],
             cwd=self.base,
             capture_output=True,
             text=True,
@@ -55,13 +79,15 @@ class LoadedTests(SynchronousTestCase):
             check=False,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        return frozenset(done.stdout.split())
+        return done.stdout.split()
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.base = Path(folder.name)
 
+
+class LoadedTests(ProgramTestCase):
     def test_servers(self) -> None:
         """With PostgreSQL and Redis no SQLite; without browsers and documents nothing for them."""
         loaded = self.loaded(_BUILD, _SERVERS, str(self.base))
@@ -84,3 +110,33 @@ assert "lxml.etree" not in sys.modules
 print(serialise(parse(b"<a/>")))
 """
         self.assertIn("lxml.etree", self.loaded(program))
+
+
+class HeapTests(ProgramTestCase):
+    """What is large goes back to the kernel when it is freed, however much was freed before."""
+
+    def test_left_alone(self) -> None:
+        """What it is for: malloc by itself takes such pieces from the heap after a while."""
+        self.assertEqual(self.said(_MAPPED, "left"), ["0", "0"])
+
+    def test_dense(self) -> None:
+        """Each piece by itself."""
+        self.assertEqual(self.said(_MAPPED, "dense"), ["10", "0"])
+
+    def test_give_back(self) -> None:
+        """A hole below something that is in use."""
+        program = """
+import os
+from pbx import heap
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+pieces = [b"x" * 100_000 for _ in range(400)]
+top = b"x" * 100_000
+del pieces
+before = resident()
+heap.give_back()
+print(before - resident())
+"""
+        [given_back] = self.said(program)
+        self.assertGreater(int(given_back), 30_000_000)
