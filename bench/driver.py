@@ -19,7 +19,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
-from pbx.appliance import Appliance, Builder
+from pbx.appliance import Appliance, Foundation, assemble
+from pbx.interfaces import IDatabase
 from pbx.services.registrar import Registrar
 from pbx.storage.postgres_sql import recordset
 from pbx.storage.write_behind import WriteBehind
@@ -157,10 +158,11 @@ class Driver:
             "load_balancer": {"probing_interval": 0},
             **tables,
         }
-        builder = Builder(Tables(config), Path(self._folder.name), self.clock)
-        self.appliance: Appliance = builder.build()
+        foundation = Foundation(Tables(config), Path(self._folder.name), self.clock)
+        self.appliance: Appliance = assemble(foundation)
         self.registrar: Registrar = self.part(Registrar)
-        database = builder._database
+        parts = self.appliance.parts
+        database = next(IDatabase(part) for part in parts if IDatabase.providedBy(part))
         settled(database.start(), self.clock)
         settled(self._fill(database), self.clock)
         settled(self.appliance.service.startService(), self.clock)

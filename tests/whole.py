@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pbx.appliance import Appliance, Builder, Listening
+from pbx.appliance import Appliance, Foundation, Ways, assemble
 from pbx.ctl.users import User, add
 from pbx.interfaces import IDatabase, IFlows, IReloadable, IStatistics, ITransportUser
 from pbx.services.load_balancer import LoadBalancer
@@ -117,27 +117,9 @@ class Wire:
         self.delivery.user = user
 
 
-class WholeBuilder(Builder):
-    """Builds the appliance around other transports, and shows what a test must reach."""
-
-    def __init__(
-        self, config: dict[str, Any], base: Path, clock: Clock, flows: IFlows, delivery: Delivery
-    ) -> None:
-        super().__init__(Tables(config), base, clock)
-        self._given = flows
-        self._delivery = delivery
-        self.wire = Wire(delivery)
-
-    def listening(self) -> tuple[IFlows, Listening]:
-        return self._given, self.wire
-
-    @property
-    def wheel(self) -> TimerWheel:
-        return self._wheel
-
-    @property
-    def database(self) -> IDatabase:
-        return self._database
+def database_of(appliance: Appliance) -> IDatabase:
+    """The one that it runs on."""
+    return next(IDatabase(part) for part in appliance.parts if IDatabase.providedBy(part))
 
 
 class WholeSystem:
@@ -172,23 +154,20 @@ class WholeSystem:
             "plugins": {"enabled": []},
             "auth": {"algorithms": ["MD5"]},
         }
-        self._built: tuple[WholeBuilder, Appliance] | None = None
+        self._built: tuple[Foundation, Appliance] | None = None
         self._nodes = self._registers = 0
 
-    def _build(self) -> tuple[WholeBuilder, Appliance]:
+    def _build(self) -> tuple[Foundation, Appliance]:
         if self._built is None:
-            builder = WholeBuilder(
-                self._settings,
-                Path(self._folder.name),
-                self.clock,
-                self._flows,
-                self._delivery,
-            )
-            appliance = builder.build()
+            base = Path(self._folder.name)
+            foundation = Foundation(Tables(self._settings), base, self.clock, self._delivery)
+            ways = Ways(self._flows, Wire(self._delivery))
+            appliance = assemble(foundation, lambda *_: ways)
+            database = database_of(appliance)
             for name in {*USERS, *self._actors}:
-                wait(add(builder.database, User(name, "pbx.test"), "secret"))
+                wait(add(database, User(name, "pbx.test"), "secret"))
             wait(appliance.service.startService())
-            self._built = builder, appliance
+            self._built = foundation, appliance
         return self._built
 
     def close(self) -> None:
@@ -208,7 +187,8 @@ class WholeSystem:
         self._deliver(source, self._with_credentials(source, data))
 
     def _deliver(self, source: Address, data: bytes) -> None:
-        delivery = self._build()[0].wire.delivery
+        self._build()
+        delivery = self._delivery
         flow = self._flows.flow(source)
         if delivery.watch is not None:
             delivery.watch(False, flow, data)
@@ -301,9 +281,9 @@ class WholeSystem:
         name, group = words.split()
         _, host, port = self._actors[name]
         self._nodes += 1
-        builder, appliance = self._build()
+        appliance = self._build()[1]
         wait(
-            builder.database.execute(
+            database_of(appliance).execute(
                 "INSERT INTO load_balancer (id, group_id, dst_uri, resources, probe_mode)"
                 " VALUES (?, ?, ?, 'pstn=100', 1)",
                 (self._nodes, int(group), f"sip:{host}:{port}"),
@@ -316,14 +296,14 @@ class WholeSystem:
     def _close(self, name: str) -> None:
         flow = self._flows.flow(self._actors[name])
         flow.close()
-        self._build()[0].wire.delivery.flow_closed(flow)
+        self._delivery.flow_closed(flow)
 
     def _reflect(self, name: str) -> None:
         address = self._actors[name]
         self._deliver(address, self._last[address])
 
     def _query(self, sql: str) -> None:
-        for row in wait(self._build()[0].database.query(sql)):
+        for row in wait(database_of(self._build()[1]).query(sql)):
             self._facts.append(" | ".join(str(value) for value in row))
 
     def _count(self, name: str) -> None:
