@@ -6,7 +6,7 @@ start: from the command to the first answer with 100,000 bindings stored. flat: 
 a call cost with 1,000 to 1,000,000 bindings, and memory per binding. pause: the longest turn of the
 reactor at 5,000 REGISTER a second of its clock with 100,000 bindings, and what is late in a live
 PBX at a clean rate (`bench.live`). fanout: NOTIFY of one change to 1,000 watchers. browsers: 10,000
-of them on WebSockets in one process.
+of them on WebSockets in one process. wake: what an operation costs after a pause.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from bench.live import pauses
 from bench.measure import cpu_seconds, pss_bytes
 from bench.servers import PBX, PROJECT, run_with
 from bench.stored import STORED, rows, store
+from bench.wake import pauses_between
 from pbx.tap import GC_THRESHOLDS
 
-PARTS = ("start", "flat", "pause", "fanout", "browsers")
+PARTS = ("start", "flat", "pause", "fanout", "browsers", "wake")
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 WATCHERS = 1_000
 BROWSERS, BROWSERS_QUICK = 10_000, 1_000
@@ -258,6 +259,11 @@ async def _connected(server: PBX, wanted: int, stay: float) -> str:
     )
 
 
+def wake(chosen: Chosen) -> str:
+    """An operation after a pause."""
+    return f"CPU us per operation, both ends in one process:\n\n{pauses_between(frozen)}"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print what was measured."""
     parser = argparse.ArgumentParser(description="Measure at scale.")
@@ -272,6 +278,7 @@ def main(arguments: Sequence[str]) -> int:
         "pause": pause,
         "fanout": fanout,
         "browsers": browsers,
+        "wake": wake,
     }[found.part]
     print(measure(Chosen(found.site, found.quick, found.rate)), flush=True)
     print(f"{found.part}: measured on {platform.platform()}", file=sys.stderr)
