@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from pbx.health import Health
 from pbx.http.metric_names import NAMED
-from pbx.http.metrics import PartsCollector
+from pbx.http.prometheus import PartsCollector
 from pbx.interfaces import IMetrics, IStatistics
 from pbx.metrics import Histogram, Kind, Metric, histogram
 
