@@ -19,8 +19,8 @@ from pbx.metrics import Kind, Metric
 Row = tuple[object, ...]
 Key = tuple[object, ...]
 
-#: Rows in one transaction.
-BATCH = 1000
+#: Rows in one transaction: their texts are made in one turn of the reactor.
+BATCH = 400
 #: Seconds after which it is to be told that changes wait.
 WORRY = 30.0
 #: Longest pause between attempts while the database fails, in seconds.
