@@ -114,9 +114,10 @@ class TransactionLayer:
         done = self._done_servers.find(key)
         if done is not None:
             self.counters.absorbed_requests += 1
-            if done:
+            answer = restored(request, done) if done else b""
+            if answer:
                 self.counters.sent_retransmissions += 1
-                self._send_stateless(request, restored(request, done), flow)
+                self._send_stateless(request, answer, flow)
             return
         if len(self._servers) >= self.timers.max_transactions:
             self._refuse(request, _overload(self.timers.retry_after), flow)

@@ -213,6 +213,19 @@ class RefusalTests(LayerTestCase):
         self.layer.malformed_received(MalformedMessage("Noise"), self.flow)
         self.assertEqual(self.flow.sent, [])
 
+    def test_repeat_that_is_none(self) -> None:
+        """A later request with the same branch and fewer lines: silence, not an empty datagram."""
+        first = request("MESSAGE sip:pbx.test")
+        self.receive(first)
+        self.user.requests[0].respond(response_to(first, 200))
+        short = request("MESSAGE sip:pbx.test")
+        for name in ("cseq", "call-id", "to", "from"):
+            short.remove(name)
+        self.assertLess(len(short.lines), len(first.lines))
+        self.receive(short)
+        self.assertEqual(self.statuses(), [200])
+        self.assertEqual(self.layer.counts()["sent_retransmissions"], 0)
+
     def test_repeat_gets_the_same_tag(self) -> None:
         """8.2.7: a stateless answer is the same for every repeat; its ACK is absorbed."""
         bad = request("INVITE sip:pbx.test")
