@@ -2,7 +2,7 @@
 # virtualenv.sh FOLDER PACKAGE: the virtualenv with PACKAGE installed for development.
 #
 # PYTHON names the interpreter. Otherwise the system's own comes first: distributions build theirs
-# with profile-guided optimisation, and one built without is half as fast (docs/performance.md).
+# with profile-guided optimisation, which a PBX feels (docs/performance.md).
 set -eu
 venv=$1
 package=$2
