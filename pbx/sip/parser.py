@@ -53,15 +53,18 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
     start = lines.pop(0)
     known_names = KNOWN
     names: list[str] = []
+    folded = False
     for line in lines:
         colon_at = line.find(":")
         known = known_names.get(line[:colon_at]) if colon_at > 0 else None
         if known is None:
             if names and (line[:1] == " " or line[:1] == "\t"):
-                lines, names, fault = _unfolded(lines, fault)
-                break
+                folded = True
+                continue
             known, fault = _unusual_name(line, fault)
         names.append(known)
+    if folded:
+        lines = _joined(lines)
     if len(set(names)) != len(names):
         fault = fault or _repeated(names)
     if not fault and (len(text) > limits.line or len(lines) > limits.headers or "\0" in content):
@@ -79,21 +82,15 @@ def parse_head(head: bytes, limits: Limits = DEFAULT) -> Message:
     return message
 
 
-def _unfolded(lines: list[str], fault: str) -> tuple[list[str], list[str], str]:
-    """Header lines with the lines that continue them (7.3.1), names, and the first fault found."""
+def _joined(lines: list[str]) -> list[str]:
+    """Header lines, each with the lines that continue it (7.3.1)."""
     joined: list[str] = []
     for line in lines:
         if joined and line[:1] in (" ", "\t"):
             joined[-1] += "\r\n" + line
         else:
             joined.append(line)
-    names: list[str] = []
-    for line in joined:
-        known = KNOWN.get(line.partition(":")[0])
-        if known is None:
-            known, fault = _unusual_name(line, fault)
-        names.append(known)
-    return joined, names, fault
+    return joined
 
 
 def _started(start: str, names: list[str], lines: list[str], limits: Limits) -> Message:

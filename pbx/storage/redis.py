@@ -173,6 +173,10 @@ class RedisCache:
     def _busy(self) -> bool:
         return bool(self._waiting or self._batch or self._reading)
 
+    @property
+    def _most(self) -> int:
+        return MOST_KEYS if self._together else MOST_SINGLE
+
     # What waits
 
     def _keep(self, key: str, change: Change) -> None:
@@ -208,7 +212,7 @@ class RedisCache:
         answer.addBoth(self._answered, now).addCallbacks(self._stored, self._failed)
 
     def _taken(self) -> dict[str, Change]:
-        most = MOST_KEYS if self._together else MOST_SINGLE
+        most = self._most
         taken: dict[str, Change] = {}
         size = 0
         for key, change in self._waiting.items():
@@ -268,8 +272,7 @@ class RedisCache:
 
     def _go_on(self) -> None:
         if self._waiting:
-            most = MOST_KEYS if self._together else MOST_SINGLE
-            hurry = self._drained is not None or len(self._waiting) >= most
+            hurry = self._drained is not None or len(self._waiting) >= self._most
             self._arm(0.0 if hurry else GATHER)
         elif not self._busy:
             self._give_up()
