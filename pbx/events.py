@@ -283,3 +283,8 @@ class NodeChanged:
 @dataclass(frozen=True, slots=True)
 class NewsLost:
     """What other nodes said may have been missed (cluster): look into the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewsUnheard:
+    """Another node missed what we said (cluster): say again what only we know."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pbx.config import ConfigError, settings
-from pbx.events import Events, NewsLost, NodeChanged
+from pbx.events import Events, NewsLost, NewsUnheard, NodeChanged
 from pbx.interfaces import IBus, ICluster, INode, ITally
 from pbx.services.cluster import Cluster, ClusterSettings
 from pbx.sip.address import Address
@@ -45,6 +45,7 @@ class ClusterTestCase(SynchronousTestCase):
             NodeChanged, lambda event: changes.append(f"{event.node.name} {event.alive}")
         )
         events.subscribe(NewsLost, lambda event: changes.append("lost"))
+        events.subscribe(NewsUnheard, lambda event: changes.append("unheard"))
         self.bus = FakeBus(self.hub)
         made = Cluster(
             settings(ClusterSettings, {"node": name, **options}, "cluster"),
@@ -147,16 +148,30 @@ class LivingTests(ClusterTestCase):
         self.assertFalse(a.is_node(Address("UDP", HOSTS["c"], 5060)))
 
     def test_gap_in_the_news(self) -> None:
-        """A number that is missing means that something was not heard."""
+        """A number that is missing means that something was not heard; who said it is told."""
         self.node("a")
         b = self.node("b")
+        self.node("c")
         self.pass_time(1)
-        self.told("a")
+        for name in "abc":
+            self.told(name)
         self.hub.buses[0].connected = False
         b.publish("x", [1])
         self.hub.buses[0].connected = True
         b.publish("x", [2])
-        self.assertEqual(self.told("a"), ["lost"])
+        self.assertEqual([self.told(name) for name in "abc"], [["lost"], ["unheard"], []])
+
+    def test_short_gap(self) -> None:
+        """The connections are back before the next sign of life: no word was missed but one."""
+        self.node("a")
+        b = self.node("b")
+        self.pass_time(1)
+        self.told("b")
+        self.hub.buses[0].connected = False
+        b.publish("x", [1])
+        self.hub.buses[0].connected = True
+        self.pass_time(2)
+        self.assertEqual(self.told("b"), ["unheard"])
 
     def test_garbage(self) -> None:
         """Whatever comes over the bus, the node goes on."""

@@ -147,6 +147,19 @@ class SharedLoadTests(SharedTestCase):
         self.wait(2)
         self.assertEqual(self.loads(c), [2, 2])
 
+    def test_short_gap(self) -> None:
+        """A node whose connection broke for a moment is told what it missed, Redis too."""
+        self.wait(0.5)
+        self.a.bus.connected = self.b.bus.connected = False
+        self.reserve(self.b)
+        self.wait(0.3)
+        self.hub.counts.clear()
+        self.assertEqual(sum(self.loads(self.a)), 0)
+        self.a.bus.connected = self.b.bus.connected = True
+        self.wait(2)
+        self.assertEqual(sum(self.loads(self.a)), 1)
+        self.assertEqual(self.hub.counts["lb:1"]["b"], {"pstn": 1})
+
     def test_reload(self) -> None:
         """The others' calls stay counted."""
         self.reserve(self.a)

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pbx.errors import DatabaseError, Kind
-from pbx.events import NewsLost, NodeChanged
+from pbx.events import NewsLost, NewsUnheard, NodeChanged
 from pbx.interfaces import (
     IBus,
     ICluster,
@@ -253,7 +253,11 @@ class Cluster:
             return
         if missed:
             self.lost += 1
+            # What is in no database only the node itself can tell.
+            self._say("missed", node.name)
             self._events.publish(NewsLost())
+        if word.topic == "missed" and word.body == self.name:
+            self._events.publish(NewsUnheard())
         for handler in self._topics.get(word.topic, ()):
             try:
                 handler(node, word.body)

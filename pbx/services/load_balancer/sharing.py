@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from pbx.events import NewsLost, NodeChanged
+from pbx.events import NewsLost, NewsUnheard, NodeChanged
 from pbx.interfaces import ICluster, IEvents, INode, ITally, ITimer, ITimers
 from pbx.services.load_balancer.destinations import Destination
 
@@ -40,7 +40,9 @@ class SharedLoads:
         self.refused = self.unanswered = 0
         cluster.listen("load", self._heard)
         events.subscribe(NodeChanged, self._node_changed)
+        # Who did not hear the others was perhaps not heard either.
         events.subscribe(NewsLost, lambda event: self.tell_all())
+        events.subscribe(NewsUnheard, lambda event: self.tell_all())
 
     def stop(self) -> None:
         """Tell nothing more."""
