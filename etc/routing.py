@@ -78,7 +78,7 @@ class Policy:
         if request.in_dialog:
             return await self.within_dialog(request, arrival)
         if request.method == "OPTIONS" and not request.uri.user and self.is_ours(request.uri):
-            return Reply(200, headers=ABOUT_US)
+            return Reply(200, headers=ABOUT_US, stateless=True)
         if refusal := await self.refusal(request, arrival):
             return refusal
         if arrival.preloaded:

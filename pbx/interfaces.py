@@ -166,6 +166,11 @@ class IServerTransaction(Interface):
     def respond(response: Response) -> None:
         """Send a response and let the state machine see it; 2xx of INVITE may repeat."""
 
+    def respond_statelessly(status: int, reason: str, headers: Sequence[tuple[str, str]]) -> None:
+        """Send a final response without body and forget the request (8.2.7). As `respond` for an
+        INVITE within a dialog, and when a provisional response was sent.
+        """
+
 
 class IClientTransaction(Interface):
     """One request that we sent (RFC 3261 section 17.1)."""

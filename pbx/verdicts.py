@@ -66,6 +66,9 @@ class Reply:
 
     ``to_tag`` is for who begins a dialog and must know the tag; otherwise one is made up.
     ``account`` writes accounting rows of a call that goes nowhere: its callee missed it.
+    ``stateless`` keeps nothing of the request, so that a repeat is a new one (RFC 3261 section
+    8.2.7): for challenges, which anybody can ask for, and for what is answered the same twice. It
+    can have no body nor a tag of its own.
     """
 
     status: int
@@ -74,6 +77,7 @@ class Reply:
     body: bytes = b""
     to_tag: str = ""
     account: bool = False
+    stateless: bool = False
 
 
 #: Called with the request and the best response when all targets failed; its verdict goes on with

@@ -21,6 +21,9 @@ class Replier:
         """Answer a request with what was decided."""
         self.sent += 1
         headers = (*reply.headers, *self._server) if self._server else reply.headers
+        if reply.stateless:
+            transaction.respond_statelessly(reply.status, reply.reason, headers)
+            return
         tag = reply.to_tag or f"{self._tag_prefix}{self.sent:x}"
         transaction.respond(
             response_to(transaction.request, reply.status, reply.reason, headers, reply.body, tag)

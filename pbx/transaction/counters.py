@@ -69,6 +69,12 @@ class Counters:
         finals = self.finals
         (finals[method] if method in finals else finals[OTHER])[status // 100] += 1
 
+    def answered_statelessly(self, method: str, status: int) -> None:
+        """So did one of which nothing is kept."""
+        self.replies += 1
+        self.stateless[status // 100] += 1
+        self.answered(method, status)
+
     def by_method(self) -> Iterator[tuple[str, int, int]]:
         """Method, class of status, and how many final responses of it there were."""
         for method, finals in self.finals.items():

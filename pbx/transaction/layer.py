@@ -315,13 +315,17 @@ class TransactionLayer:
 
     # Without a transaction
 
+    def stateless_tag(self, request: Request) -> str:
+        """The To tag of a stateless answer, the same when the request comes again (8.2.7)."""
+        via = request.get("via") or ""
+        return f"{self._stateless}{crc32(via.encode('utf-8', 'surrogateescape')):08x}"
+
     def _refuse(self, request: Request, error: SIPError, flow: IFlow) -> None:
         if request.method == "ACK" or not request.has("via"):
             return
         self.counters.refused += 1
         self.counters.stateless[error.status // 100] += 1
-        via = request.get("via") or ""
-        tag = f"{self._stateless}{crc32(via.encode('utf-8', 'surrogateescape')):08x}"
+        tag = self.stateless_tag(request)
         try:
             response = response_to(request, error.status, error.reason, error.headers, to_tag=tag)
         except SIPError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import classImplements
@@ -63,6 +64,25 @@ class ServerTransaction(Transaction):
                 self._end_in_silence()
                 return
         self.happened(event_of(status), response)
+
+    def respond_statelessly(
+        self, status: int, reason: str, headers: Sequence[tuple[str, str]]
+    ) -> None:
+        """Send a final response without body and forget the request (8.2.7): its repeat is a new
+        request, and an ACK is absorbed by its To tag.
+        """
+        layer = self._layer
+        request = self.request
+        tag = layer.stateless_tag(request)
+        response = response_to(request, status, reason, headers, to_tag=tag)
+        if self.status or (self.is_invite and _tag(request) is not None):
+            # A 100 made a promise; and an ACK with another tag could not be told from others.
+            self.respond(response)
+            return
+        self.status = status
+        layer.counters.answered_statelessly(request.method, status)
+        self.end()
+        self._put(response.encoded())
 
     def request_received(self, flow: IFlow) -> None:
         """The request came again, perhaps on another connection."""
@@ -145,8 +165,8 @@ class ServerTransaction(Transaction):
 classImplements(ServerTransaction, IServerTransaction)
 
 
-def _tag(response: Response) -> str | None:
+def _tag(message: Message) -> str | None:
     try:
-        return response.to.tag
+        return message.to.tag
     except MalformedMessage:
         return None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -25,6 +27,12 @@ class Asked:
         self.status = response.status
         self.tags.append(response.to.tag)
 
+    def respond_statelessly(
+        self, status: int, reason: str, headers: Sequence[tuple[str, str]]
+    ) -> None:
+        self.status = status
+        self.stateless = reason, headers
+
 
 class ToTagTests(SynchronousTestCase):
     """RFC 3261 section 8.2.6.2."""
@@ -40,3 +48,14 @@ class ToTagTests(SynchronousTestCase):
         replier.respond(asked, Reply(480))
         replier.respond(asked, Reply(480))
         self.assertEqual(len({tag for tag in asked.tags if tag}), 2)
+
+
+class StatelessTests(SynchronousTestCase):
+    """RFC 3261 section 8.2.7: the tag is the transaction's business."""
+
+    def test_headers(self) -> None:
+        asked = Asked(request("REGISTER sip:pbx.test"))
+        replier = Replier("pbx")
+        replier.respond(asked, Reply(401, headers=(("X", "1"),), stateless=True))
+        self.assertEqual((asked.status, asked.tags, replier.sent), (401, [], 1))
+        self.assertEqual(asked.stateless, ("", (("X", "1"), ("Server", "pbx"))))

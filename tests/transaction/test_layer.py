@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -34,6 +36,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.status = 0
+        self.respond_at_once: Callable[[IServerTransaction], object] | None = None
         self.requests: list[IServerTransaction] = []
         self.acks: list[Request] = []
         self.strays: list[int] = []
@@ -45,7 +48,9 @@ class Recorder:
 
     def request_received(self, transaction: IServerTransaction) -> None:
         self.requests.append(transaction)
-        if self.status:
+        if self.respond_at_once is not None:
+            self.respond_at_once(transaction)
+        elif self.status:
             transaction.respond(response_to(transaction.request, self.status, to_tag="t"))
 
     def cancel_received(
@@ -262,6 +267,77 @@ class RefusalTests(LayerTestCase):
         error = MalformedMessage("Bad", request=request("OPTIONS sip:pbx.test"))
         self.layer.malformed_received(error, self.flow)
         self.assertEqual(self.layer.counts()["refused_requests"], 1)
+
+
+class StatelessTests(LayerTestCase):
+    """8.2.7: challenges, which anybody can ask for, cost no memory."""
+
+    def answer(self, received: Request, status: int = 407) -> None:
+        self.receive(received)
+        self.user.requests[-1].respond_statelessly(status, "", (("X", "1"),))
+
+    def test_nothing_is_kept(self) -> None:
+        """Neither a transaction nor a timer nor the response."""
+        self.user.respond_at_once = lambda asked: asked.respond_statelessly(407, "", ())
+        for method in ("INVITE", "REGISTER"):
+            self.receive(request(f"{method} sip:pbx.test"))
+        self.assertEqual(self.statuses(), [407, 407])
+        found = self.layer.counts()
+        self.assertEqual((found["server_transactions"], found["finished_transactions"]), (0, 0))
+        self.assertEqual(len(self.wheel), 0)
+        statistics = self.layer.statistics()
+        self.assertEqual((statistics["sl:4xx_replies"], statistics["tm:4xx_transactions"]), (2, 2))
+
+    def test_repeat(self) -> None:
+        """Is a new request, and gets the same To tag."""
+        for _ in range(2):
+            self.answer(request("INVITE sip:pbx.test"), 486)
+        first, second = (one for one in self.flow.responses() if one.status == 486)
+        self.assertEqual(first.get("to"), second.get("to"))
+
+    def test_headers(self) -> None:
+        self.user.respond_at_once = lambda asked: asked.respond_statelessly(
+            401, "No", (("Retry-After", "1"),)
+        )
+        self.receive(request("REGISTER sip:pbx.test"))
+        (response,) = self.flow.responses()
+        self.assertEqual((response.reason, response.get("retry-after")), ("No", "1"))
+
+    def test_ack_is_absorbed(self) -> None:
+        self.user.respond_at_once = lambda asked: asked.respond_statelessly(407, "", ())
+        self.receive(request("INVITE sip:pbx.test"))
+        (response,) = self.flow.responses()
+        self.receive(request("ACK sip:pbx.test", to=response.get("to") or ""))
+        self.assertEqual(self.user.acks, [])
+        self.assertEqual(self.layer.statistics()["sl:received_ACKs"], 1)
+
+    def test_decided_later(self) -> None:
+        """A request other than INVITE that nobody was told of: the timer of its late 100 stops."""
+        self.answer(request("REGISTER sip:pbx.test"))
+        self.pass_time(10)
+        self.assertEqual(self.statuses(), [407])
+        self.assertEqual(len(self.wheel), 0)
+
+    def test_after_100(self) -> None:
+        """Who was told to wait gets the answer again until the ACK (17.2.1)."""
+        self.answer(request("INVITE sip:pbx.test"))
+        self.pass_time(1)
+        self.assertEqual(self.statuses(), [100, 407, 407])
+        self.assertEqual(self.layer.counts()["server_transactions"], 1)
+
+    def test_within_a_dialog(self) -> None:
+        """The ACK has the tag of the dialog, so that only the transaction can tell it."""
+        self.user.respond_at_once = lambda asked: asked.respond_statelessly(407, "", ())
+        within = "<sip:1002@pbx.test>;tag=theirs"
+        self.receive(request("INVITE sip:pbx.test", to=within))
+        self.receive(request("ACK sip:pbx.test", to=within))
+        self.assertEqual((self.statuses(), self.user.acks), ([407], []))
+
+    def test_gone_before_the_answer(self) -> None:
+        """Nobody is there to be told."""
+        self.flow.closed = True
+        self.answer(request("OPTIONS sip:pbx.test"), 200)
+        self.assertEqual(self.layer.counts()["server_transactions"], 0)
 
 
 class BadResponseTests(LayerTestCase):

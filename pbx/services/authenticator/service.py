@@ -263,7 +263,7 @@ class Authenticator:
             (name, challenge(realm, nonce, qop, _shown(algorithm, qop), stale))
             for algorithm in offered
         )
-        return Reply(401 if register else 407, "", headers)
+        return Reply(401 if register else 407, "", headers, stateless=True)
 
     def _failed(self, credentials: Credentials, peer: Address, reason: str) -> None:
         self.failed(peer, credentials.username, credentials.realm, reason)
