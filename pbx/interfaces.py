@@ -158,7 +158,7 @@ class IGuard(Interface):
 class IServerTransaction(Interface):
     """One request that we have to answer (RFC 3261 section 17.2)."""
 
-    request: Request = Attribute("As received.")
+    request: Request = Attribute("As received; nothing of an INVITE that has its 2xx.")
     flow: IFlow = Attribute("Where it came from.")
     arrived: float = Attribute("Time of the clock.")
     status: int = Attribute("The last status sent, 0 for none yet.")
@@ -183,6 +183,9 @@ class IClientTransaction(Interface):
         """Send CANCEL as soon as a provisional response allows it (9.1); ``reason`` is the value
         of a Reason header. Nothing when it has its final response.
         """
+
+    def hand_over(user: IClientUser) -> None:
+        """An INVITE has its 2xx: repeats are told to ``user``, and the request is forgotten."""
 
     def abandon() -> None:
         """Stop retransmitting and forget; the user hears nothing more."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from pbx.events import BranchFailed
-from pbx.interfaces import IClientTransaction, IClientUser, IFlow, ITimer
+from pbx.interfaces import IClientTransaction, IClientUser, IDialogs, IFlow, ITimer
+from pbx.proxy.answered import AnsweredInvite, from_callee, repair_answer
 from pbx.proxy.coroutines import run
 from pbx.proxy.declined import give_up, reason_value
 from pbx.proxy.forward import size
@@ -17,7 +18,6 @@ from pbx.sip.address import Address
 from pbx.sip.errors import SIPError
 from pbx.sip.forking import Branch
 from pbx.sip.message import Request, Response, response_to
-from pbx.sip.nat import needs_repair_reply, repair_contact
 from pbx.sip.uri import URI
 from pbx.verdicts import Target
 
@@ -291,13 +291,19 @@ class BranchClient:
 
     def _upstream(self, response: Response) -> None:
         sent = self.transaction
-        if sent is not None and self.flow is not None and "contact" in response.names:
-            peer = self.flow.peer
-            # A proxy beyond us, as another node, has repaired it already.
-            if "route" not in sent.request.names and needs_repair_reply(response, peer):
-                repair_contact(response, peer)
+        if sent is not None and self.flow is not None and from_callee(sent.request):
+            repair_answer(response, self.flow.peer)
         self._free_media(response.status)
         self._relay.branch_response(self, response)
+
+    def settle(self, dialogs: IDialogs | None) -> None:
+        """The INVITE is answered and no branch is pending: keep no more than its repeats need."""
+        sent, flow, relay = self.transaction, self.flow, self._relay
+        if sent is None or flow is None or self._bridged:
+            # The media engine has to see repeats, too.
+            return
+        way = relay.transaction, dialogs, relay.did, relay.arrival.flow, flow
+        sent.hand_over(AnsweredInvite(*way, repairs=from_callee(sent.request)))
 
     def _free_media(self, status: int) -> None:
         relay = self._relay

@@ -169,6 +169,14 @@ class RelayedRequest:
         if step.forward is not None:
             self._forward(client, step.forward)
         self._do(step)
+        if self._answered and self.request.method == "INVITE" and response.status < 300:
+            self._settle(client)
+
+    def _settle(self, client: BranchClient) -> None:
+        """Let go of all this, unless branches have yet to end."""
+        if not self.context.pending:
+            initial = self.did and self.arrival.own_route is None
+            client.settle(self.relayer.dialogs if initial else None)
 
     def _do(self, step: Step) -> None:
         for branch in step.cancel:

@@ -18,7 +18,7 @@ from pbx.sip.transactions import (
     event_of,
 )
 from pbx.sip.transactions import Timer as Letter
-from pbx.transaction.machine import Transaction
+from pbx.transaction.machine import FORGOTTEN, Transaction
 
 if TYPE_CHECKING:
     from pbx.transaction.layer import TransactionLayer
@@ -29,6 +29,7 @@ _ACK = Do.ACK
 _TIMEOUT = Do.TIMEOUT
 _CALLING = State.CALLING
 _PROCEEDING = State.PROCEEDING
+_ACCEPTED = State.ACCEPTED
 _TRANSPORT_ERROR = Event.TRANSPORT_ERROR
 
 
@@ -91,6 +92,12 @@ class ClientTransaction(Transaction):
             self._cancel = reason
         elif self.state is _PROCEEDING:
             self._send_cancel(reason)
+
+    def hand_over(self, user: IClientUser) -> None:
+        """An INVITE has its 2xx: repeats are told to ``user``, and the request is forgotten."""
+        if self.state is _ACCEPTED:
+            self._user = user
+            self.request = FORGOTTEN
 
     def abandon(self) -> None:
         """Stop retransmitting and forget; the user hears nothing more."""

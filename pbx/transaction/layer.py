@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from binascii import crc32
 from collections.abc import Iterable, Mapping
 from secrets import token_hex
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -38,6 +37,8 @@ from pbx.transaction.server import ServerTransaction
 from pbx.transaction.timers import Timers
 
 _COOKIE = "z9hG4bK"
+#: Of a hash that differs in every process.
+_TAG_BITS: Final = 0xFFFFFFFFFFFF
 
 
 class TransactionLayer:
@@ -211,8 +212,10 @@ class TransactionLayer:
     def waiting(self, name: str) -> IServerTransaction | None:
         """A request without final response yet, by topmost branch or Call-ID."""
         for transaction in self._servers.values():
+            if transaction.status >= 200:
+                continue
             request = transaction.request
-            if transaction.status < 200 and name in (request.via.branch, request.call_id):
+            if name in (request.via.branch, request.call_id):
                 return transaction
         return None
 
@@ -265,14 +268,14 @@ class TransactionLayer:
         """Send a CANCEL; nobody waits for its response."""
         self.send(cancel, flow, NOBODY)
 
-    def send_elsewhere(self, request: Request, data: bytes) -> bool:
-        """Send a response on a new connection to where the request says it came from (18.2.2);
-        False when that cannot even be tried.
+    def send_elsewhere(self, message: Message, data: bytes) -> bool:
+        """Send a response on a new connection to where it, or its request, says that the request
+        came from (18.2.2); False when that cannot even be tried.
         """
         flows = self.flows
         if flows is None:
             return False
-        via = request.via
+        via = message.via
         if via.transport not in ("TCP", "TLS"):
             return False
         host = via.params.get("received") or via.host
@@ -317,8 +320,7 @@ class TransactionLayer:
 
     def stateless_tag(self, request: Request) -> str:
         """The To tag of a stateless answer, the same when the request comes again (8.2.7)."""
-        via = request.get("via") or ""
-        return f"{self._stateless}{crc32(via.encode('utf-8', 'surrogateescape')):08x}"
+        return self._stateless + str(hash(request.get("via")) & _TAG_BITS)
 
     def _refuse(self, request: Request, error: SIPError, flow: IFlow) -> None:
         if request.method == "ACK" or not request.has("via"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pbx.interfaces import IFlow
-from pbx.sip.message import Message
+from pbx.sip.message import Message, Request
 from pbx.sip.transactions import (
     REPEATING,
     Do,
@@ -26,6 +26,9 @@ _EVENTS: tuple[Event, ...] = tuple(Event)
 _NEVER = math.inf
 _TERMINATED = State.TERMINATED
 _STOP = Do.STOP
+#: In place of an INVITE that was answered with 2xx: for 32 s nothing but repeats can come, and
+#: nobody asks what it said.
+FORGOTTEN: Final = Request("INVITE", "", [], [])
 _J = Letter.J
 _K = Letter.K
 

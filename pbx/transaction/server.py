@@ -19,7 +19,7 @@ from pbx.sip.transactions import (
     event_of,
 )
 from pbx.transaction.finished import shortened
-from pbx.transaction.machine import Transaction
+from pbx.transaction.machine import FORGOTTEN, Transaction
 
 if TYPE_CHECKING:
     from pbx.transaction.layer import TransactionLayer
@@ -82,7 +82,7 @@ class ServerTransaction(Transaction):
         self.status = status
         layer.counters.answered_statelessly(request.method, status)
         self.end()
-        self._put(response.encoded())
+        self._put(response.encoded(), response)
 
     def request_received(self, flow: IFlow) -> None:
         """The request came again, perhaps on another connection."""
@@ -108,7 +108,7 @@ class ServerTransaction(Transaction):
         elif action is _RESEND:
             if self._last:
                 self._layer.counters.sent_retransmissions += 1
-                self._put(self._last)
+                self._put(self._last, self.request)
         elif action is _TRYING:
             self._send(response_to(self.request, 100))
         elif self.state is _ACCEPTED:
@@ -125,21 +125,25 @@ class ServerTransaction(Transaction):
         counters = self._layer.counters
         counters.replies += 1
         if status >= 200:
-            counters.answered(self.request.method, status)
+            counters.answered("INVITE" if self.is_invite else self.request.method, status)
         data = response.encoded()
         if not self.is_invite and status >= 200:
             # Over: for repeats, which only a datagram can be, the layer keeps this.
             self._last = b"" if self.flow.reliable else shortened(self.request, response, data)
+        elif self.state is _ACCEPTED:
+            # A 2xx to INVITE is repeated by who sent it, never by the transaction, which needs
+            # the request no more.
+            self._last = b""
+            self.request = FORGOTTEN
         else:
-            # A 2xx to INVITE is repeated by who sent it, never by the transaction.
-            self._last = b"" if self.state is _ACCEPTED else data
-        self._put(data)
+            self._last = data
+        self._put(data, response)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes, message: Message) -> None:
         try:
             self.flow.send(data)
         except TransportFailed:
-            if not self._layer.send_elsewhere(self.request, data):
+            if not self._layer.send_elsewhere(message, data):
                 self.happened(_TRANSPORT_ERROR)
 
     def _linger(self) -> None:

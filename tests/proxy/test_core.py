@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 
+from pbx.proxy.branch import BranchClient
+from pbx.proxy.relay import RelayedRequest
 from pbx.sip.address import Address
+from pbx.sip.forking import ResponseContext
 from pbx.sip.message import Request, Response
 from pbx.sip.uri import URI
 from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
@@ -421,6 +425,81 @@ class CancelTests(RelayTestCase):
         self.cancel()
         self.answer(sent, 200)
         self.assertIn(200, self.statuses(ALICE))
+
+
+class AnsweredTests(RelayTestCase):
+    """RFC 6026: for 32 s after a 2xx only its repeats go back, and little is kept for them."""
+
+    def answered(self, *headers: tuple[str, str]) -> Request:
+        """The INVITE as bob got it, answered."""
+        self.send(self.invite())
+        sent = self.one_request(BOB)
+        self.at(ALICE)
+        self.answer(sent, 200, headers=headers)
+        self.assertEqual(self.statuses(ALICE), [200])
+        return sent
+
+    def test_repeats(self) -> None:
+        """Each goes back, as the first did; and none after 32 s."""
+        contact = "Contact", "<sip:1002@10.0.0.9:5060>"
+        sent = self.answered(contact)
+        for _ in range(2):
+            self.answer(sent, 200, headers=(contact,))
+            response = self.one_response()
+            self.assertEqual(len(response.get_all("via")), 1)
+            self.assertEqual(response.get("contact"), "<sip:1002@192.0.2.60:5060>")
+        self.advance(33)
+        self.answer(sent, 200)
+        self.assertEqual(self.statuses(ALICE), [])
+
+    def test_behind_a_proxy(self) -> None:
+        """Who is beyond it is its business."""
+        self.relay(Target(TO_BOB.uri, path=("<sip:192.0.2.60;lr>",)))
+        contact = "Contact", "<sip:1002@10.0.0.9:5060>"
+        sent = self.answered(contact)
+        self.answer(sent, 200, headers=(contact,))
+        self.assertEqual(self.one_response().get("contact"), contact[1])
+
+    def test_other_answers_are_late(self) -> None:
+        sent = self.answered()
+        for status in (180, 486):
+            self.answer(sent, status)
+        self.assertEqual(self.statuses(ALICE), [])
+
+    def test_repeated_invite(self) -> None:
+        """Is absorbed; a CANCEL for it is answered and does nothing (9.2)."""
+        self.answered()
+        self.send(self.invite())
+        cancel = self.invite()
+        cancel.method = "CANCEL"
+        cancel.set("cseq", "1 CANCEL")
+        self.send(cancel)
+        self.assertEqual((self.statuses(ALICE), self.at(BOB)), ([200], []))
+
+    def test_what_is_kept(self) -> None:
+        """Neither the requests nor the branches, and no cycle that the collector had to find."""
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        sent = self.answered()
+        del sent
+        kinds = (RelayedRequest, BranchClient, ResponseContext)
+        self.policy.asked.clear()
+        self.policy.decide = lambda request, arrival: Reply(404)
+        self.assertEqual([one for one in gc.get_objects() if type(one) in kinds], [])
+        self.assertEqual(self.layer.counts()["inuse_transactions"], 2)
+
+    def test_a_branch_is_pending(self) -> None:
+        """Everything is kept until the other phone has confirmed that it was cancelled."""
+        self.relay(TO_BOB, TO_CAROL)
+        self.send(self.invite())
+        sent, other = self.one_request(BOB), self.one_request(CAROL)
+        self.answer(other, 180, CAROL)
+        self.answer(sent, 200)
+        self.assertEqual(self.one_request(CAROL).method, "CANCEL")
+        self.answer(other, 487, CAROL)
+        self.answer(sent, 200)
+        self.assertEqual(self.statuses(ALICE), [100, 180, 200, 200])
 
 
 class DialogTests(RelayTestCase):

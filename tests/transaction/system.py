@@ -55,7 +55,8 @@ class LayerSystem:
         self._names = actors
         self._flows = {address: LoggedFlow(address, self._log) for address in actors.values()}
         self._answers: dict[str, int] = {}
-        self._servers: dict[str, IServerTransaction] = {}
+        # With the request: nothing of it is left there after a 2xx to INVITE.
+        self._servers: dict[str, tuple[IServerTransaction, Request]] = {}
         self._client: IClientTransaction | None = None
         self._count = 0
         self._refuse_merged = False
@@ -89,7 +90,7 @@ class LayerSystem:
         elif verb == "refuse":
             self._refuse_merged = True
         elif verb == "respond":
-            self._respond(self._servers[rest[0]], int(rest[1]), " ".join(rest[2:]))
+            self._respond(*self._servers[rest[0]], int(rest[1]), " ".join(rest[2:]))
         elif verb == "send":
             self._send(rest[0], rest[1], rest[3], float(rest[4]) if rest[4:] else None)
         elif verb == "close":
@@ -104,8 +105,10 @@ class LayerSystem:
                 assert verb == "abandon", words
                 self._client.abandon()
 
-    def _respond(self, transaction: IServerTransaction, status: int, reason: str = "") -> None:
-        transaction.respond(response_to(transaction.request, status, reason, to_tag="pbx-tag"))
+    def _respond(
+        self, transaction: IServerTransaction, request: Request, status: int, reason: str = ""
+    ) -> None:
+        transaction.respond(response_to(request, status, reason, to_tag="pbx-tag"))
 
     def _send(self, method: str, uri: str, actor: str, timeout: float | None) -> None:
         self._count += 1
@@ -128,19 +131,20 @@ class LayerSystem:
     # The transaction user
 
     def request_received(self, transaction: IServerTransaction) -> None:
-        method = transaction.request.method
+        request = transaction.request
+        method = request.method
         self._log.append(f"request {method}")
-        self._servers[method] = transaction
-        if self._refuse_merged and self.layer.merged(transaction.request):
-            self._respond(transaction, 482)
+        self._servers[method] = transaction, request
+        if self._refuse_merged and self.layer.merged(request):
+            self._respond(transaction, request, 482)
         elif method in self._answers:
-            self._respond(transaction, self._answers[method])
+            self._respond(transaction, request, self._answers[method])
 
     def cancel_received(
         self, cancel: IServerTransaction, invite: IServerTransaction | None
     ) -> None:
         self._log.append("cancel" if invite is None else f"cancel of {invite.request.method}")
-        self._respond(cancel, 481 if invite is None else 200)
+        self._respond(cancel, cancel.request, 481 if invite is None else 200)
 
     def ack_received(self, ack: Request, flow: IFlow) -> None:
         self._log.append("ack end to end")

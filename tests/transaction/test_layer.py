@@ -435,6 +435,19 @@ class ConnectionTests(LayerTestCase):
         assert isinstance(flow, FakeFlow)
         self.assertEqual(self.statuses(flow), [200])
 
+    def test_answered_call(self) -> None:
+        """Also a 2xx that comes again, when nothing of its INVITE is left."""
+        via = "SIP/2.0/TCP phone.test:5070;branch=z9hG4bK-2;received=192.0.2.50"
+        invite = request("INVITE sip:pbx.test", via=via)
+        self.layer.flows = self.flows
+        self.receive(invite)
+        for _ in range(2):
+            self.user.requests[1].respond(response_to(invite, 200))
+        flow = self.flows.find(Address("TCP", "192.0.2.50", 5070))
+        assert isinstance(flow, FakeFlow)
+        self.assertEqual(self.statuses(flow), [100, 200, 200])
+        self.assertFalse(self.user.requests[1].request.has("via"))
+
     def test_nothing_to_connect_with(self) -> None:
         """The transaction is over."""
         self.respond()
