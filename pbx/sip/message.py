@@ -354,6 +354,16 @@ class Request(Message):
         copy._share(self)
         return copy
 
+    def excerpt(self, wanted: frozenset[str]) -> Request:
+        """Only these headers, by canonical name, and no body: to keep for long."""
+        names: list[str] = []
+        lines: list[str] = []
+        for at, name in enumerate(self.names):
+            if name in wanted:
+                names.append(name)
+                lines.append(self.lines[at])
+        return Request(self.method, self.uri_text, names, lines)
+
 
 class Response(Message):
     """A response. ``local`` says that the PBX made it up because no answer came."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from zope.interface import implementer
 
@@ -63,6 +64,10 @@ class Leg:
     def socket(self) -> str:
         """Our own end, as the ``socket`` columns write it."""
         return "" if self.local is None else self.local.socket
+
+
+#: The headers of an INVITE that say where its caller is.
+_OF_THE_CALLER: Final = frozenset(("contact", "record-route"))
 
 
 @implementer(IDialog)
@@ -143,8 +148,8 @@ class Call:
         call.request_uri = request.uri_text
         leg = call.caller_leg
         leg.cseq = leg.invite_cseq = request.cseq.number
-        # Contact and Record-Route are read when they are needed: most calls just end.
-        call._invite = request
+        # They are read when they are needed: most calls just end.
+        call._invite = request.excerpt(_OF_THE_CALLER)
         call._behind_nat = behind_nat
         return call
 
