@@ -11,8 +11,7 @@ from twisted.plugin import getPlugins
 
 import plugins
 from pbx.config import ConfigError, settings, suggestion
-from pbx.http.settings import IceSettings, WebSettings
-from pbx.http.site import HTTPSettings
+from pbx.http.settings import HTTPSettings, IceSettings, WebSettings
 from pbx.interfaces import IPBXPlugin
 from pbx.logs import LogSettings
 from pbx.management.trace import TraceSettings

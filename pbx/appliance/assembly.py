@@ -21,9 +21,8 @@ from pbx.appliance.proxy import build_proxy
 from pbx.appliance.services import Services, build_services
 from pbx.appliance.storage import Storage, build_storage, watch_tables
 from pbx.appliance.transport import Ways, build_transport, sockets
-from pbx.appliance.web import WebSite, build_site, put_documents, put_pages
+from pbx.appliance.web import WebSite, build_website
 from pbx.config import ConfigError
-from pbx.http.api import Web
 from pbx.lifecycle import Lifecycle, greet
 from pbx.logs import LOG, LogSettings
 from pbx.routing.loader import PolicyError, ReloadablePolicy
@@ -66,17 +65,14 @@ def assemble(
         build_presence(foundation, storage, transport, services, kept)
         watch_tables(foundation, storage)
         media = build_media(foundation, services)
-        website = build_site(foundation, transport)
-        put_documents(foundation, website, services, kept)
         commands = open_commands(foundation)
-        web = put_pages(foundation, storage, transport, services, website, commands)
+        website = build_website(foundation, storage, transport, services, kept, commands)
         _plugins(foundation)
         policy = _policy(foundation)
     build_proxy(foundation, transport, services, media, policy)
     socket = build_management(foundation, transport, services, website, commands)
-    web_sip = [] if website.sip is None else [website.sip]
-    parts = [*foundation.parts, website.site, transport.ways.listeners, *web_sip, socket]
-    service = _service(foundation, storage, services, website, web, parts)
+    parts = [*foundation.parts, *website.parts(), socket]
+    service = _service(foundation, storage, services, website, parts)
     return Appliance(service, tuple(parts))
 
 
@@ -99,7 +95,6 @@ def _service(
     storage: Storage,
     services: Services,
     website: WebSite,
-    web: Web,
     parts: list[object],
 ) -> Lifecycle:
     domain = foundation.tables.of(SipSettings).domain
@@ -110,7 +105,7 @@ def _service(
             domain,
             website.sip_listeners(),
             website.addresses(),
-            web.links.links,
+            website.links,
             services.people.authenticator.reload,
         )
 

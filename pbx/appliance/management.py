@@ -54,10 +54,10 @@ def build_management(
     add(
         CoreCommands(
             reactor,
-            lambda: [*parts, website.site],
+            lambda: [*parts, *website.parts()],
             website.sip_listeners,
             cast(IReactorCore, reactor).stop,
-            website.site.url,
+            website.url,
         )
     )
     for part in parts:

@@ -10,13 +10,13 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from pbx import __version__
-from pbx.http.access import networks
 from pbx.http.answers import Handler, JSONPage, NothingPage
 from pbx.http.attempts import Attempts
 from pbx.http.console import PAGES, Console, Operators, Registrations, read_token
 from pbx.http.ice import IceServers
 from pbx.http.links import LoginLinks
 from pbx.http.login import Gate
+from pbx.http.networks import networks
 from pbx.http.phonebook import Phonebook
 from pbx.http.sessions import Sessions
 from pbx.http.settings import IceSettings, WebSettings

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from pbx.http.access import source_of
+from pbx.http.networks import source_of
 from pbx.http.settings import WebSettings
 from pbx.interfaces import ICommands, IGuard
 

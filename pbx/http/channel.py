@@ -12,7 +12,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, resource, server
 
-from pbx.http.access import source_of
+from pbx.http.networks import source_of
 
 #: What every answer carries. Pages add their own policy on top.
 HEADERS = (

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from twisted.web.server import Request
 
 from pbx.config import ConfigError
-from pbx.http.access import Network, is_admitted
+from pbx.http.access import is_admitted
 from pbx.http.answers import Refused, argument, limit_of
 from pbx.http.attempts import Attempts
+from pbx.http.networks import Network
 from pbx.http.visitors import Visitors
 from pbx.interfaces import IDialog, IDialogs, IManagement
 from pbx.sip.address import Address

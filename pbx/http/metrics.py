@@ -12,7 +12,8 @@ from twisted.web import resource
 from twisted.web.server import Request
 
 from pbx.health import Health
-from pbx.http.access import Network, is_admitted
+from pbx.http.access import is_admitted
+from pbx.http.networks import Network
 
 if TYPE_CHECKING:
     from pbx.http.prometheus import Exposition

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from twisted.internet.defer import maybeDeferred
@@ -20,50 +19,10 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from pbx.config import ConfigError
-from pbx.http.access import networks
 from pbx.http.channel import LimitedSite
+from pbx.http.settings import HTTPSettings, parse_listener
 from pbx.interfaces import IStartable, IStatistics, IWebSite
 from pbx.sip.address import Address
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HTTPSettings:
-    """The ``[http]`` table."""
-
-    listen: tuple[str, ...] = ("tcp:127.0.0.1:8888", "tls:0.0.0.0:8443")
-    """Where HTTP is spoken: tcp: or tls:, address, port; IPv6 in brackets. For https the
-    certificate of ``[tls]`` is shown."""
-    max_body: int = 1 << 20
-    """Bytes of a request body; a larger one is answered with 413."""
-    idle_timeout: float = 60.0
-    """Seconds until a connection without a request is closed."""
-    request_time: float = 20.0
-    """Seconds that a request may take to arrive as a whole; a slower client is cut off."""
-    max_connections: int = 4096
-    """Open HTTP connections in all. Those that became a WebSocket count as ``[transport]`` says."""
-    max_connections_per_source: int = 256
-    """Open HTTP connections from one address (IPv6: one /64); proxies that are trusted may open
-    more."""
-    metrics_allow: tuple[str, ...] = ()
-    """Networks from which /metrics may be read besides this host, as in ["192.0.2.0/24"]."""
-
-    def __post_init__(self) -> None:
-        for text in self.listen:
-            parse_listener(text)
-        networks(self.metrics_allow)
-
-
-def parse_listener(text: str) -> Address:
-    """``tcp:127.0.0.1:8888`` as an address. Raises ValueError."""
-    kind, _, rest = text.partition(":")
-    host, colon, port = rest.rpartition(":")
-    good = port.isascii() and port.isdigit() and int(port) < 65536
-    bracketed = host.startswith("[") and host.endswith("]")
-    if kind not in ("tcp", "tls") or not colon or not host or not good:
-        raise ValueError(f'listen: expected "tcp:ADDRESS:PORT" or "tls:...", not {text!r}')
-    if ":" in host and not bracketed:
-        raise ValueError(f'listen: write the IPv6 address in brackets: "{kind}:[{host}]:{port}"')
-    return Address(kind.upper(), host.strip("[]"), int(port))
 
 
 class Reactor(IReactorTCP, IReactorSSL, IReactorTime):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from pbx.config import ConfigError, settings
-from pbx.http.site import HTTPSettings, parse_listener
+from pbx.http.settings import HTTPSettings, parse_listener
 from pbx.sip.address import Address
 
 

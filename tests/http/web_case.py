@@ -20,8 +20,8 @@ from pbx.config import settings
 from pbx.events import AuthenticationFailed, Events
 from pbx.gate import OpenGate
 from pbx.http.api import About, Web
-from pbx.http.settings import IceSettings, WebSettings
-from pbx.http.site import HTTPSettings, Site
+from pbx.http.settings import HTTPSettings, IceSettings, WebSettings
+from pbx.http.site import Site
 from pbx.http.visitors import Visitors
 from pbx.interfaces import IStartable
 from pbx.services.authenticator import Authenticator, AuthenticatorSettings, Subscribers

@@ -16,7 +16,8 @@ from twisted.trial.unittest import TestCase
 
 from pbx.health import Health
 from pbx.http.health import HealthPage
-from pbx.http.site import HTTPSettings, Site
+from pbx.http.settings import HTTPSettings
+from pbx.http.site import Site
 
 
 class SiteTestCase(TestCase):

@@ -93,8 +93,18 @@ class LoadedTests(ProgramTestCase):
         loaded = self.loaded(_BUILD, _SERVERS, str(self.base))
         self.assertLessEqual({"psycopg2", "txredisapi", "pbx.media.native"}, loaded)
         unused = {"sqlite3", "lxml.etree", "pylibsrtp", "pbx.media.native.dtls", "autobahn"}
-        unused |= {"prometheus_client"}
+        unused |= {"prometheus_client", "twisted.web.server", "pbx.http.site"}
         self.assertEqual(unused & loaded, set())
+
+    def test_site(self) -> None:
+        """With a listener the site and its pages; a plugin's page alone has nobody to show it to."""
+        listening = _SERVERS.replace("[http]\nlisten = []", '[http]\nlisten = ["tcp:127.0.0.1:0"]')
+        loaded = self.loaded(_BUILD, listening, str(self.base))
+        self.assertLessEqual({"pbx.http.site", "pbx.http.api"}, loaded)
+        plugin = _SERVERS.replace("enabled = []", 'enabled = ["mi_http"]')
+        loaded = self.loaded(_BUILD, plugin, str(self.base))
+        self.assertIn("plugins.mi_http", loaded)
+        self.assertNotIn("pbx.http.site", loaded)
 
     def test_file(self) -> None:
         """With SQLite no clients of servers."""

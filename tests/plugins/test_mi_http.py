@@ -20,7 +20,8 @@ from zope.interface import implementer
 
 import plugins
 from pbx.config import ConfigError
-from pbx.http.site import HTTPSettings, Site
+from pbx.http.settings import HTTPSettings
+from pbx.http.site import Site
 from pbx.interfaces import (
     IDomains,
     IFolder,

@@ -13,8 +13,8 @@ from zope.interface import implementer
 
 from pbx.events import DocumentChanged, Events
 from pbx.interfaces import IHTTPLogin
-from pbx.services.xcap import Documents, ServiceURIs, XCAPServer, XCAPSettings
-from pbx.services.xcap.server import Answer, Asked
+from pbx.services.xcap import Documents, ServiceURIs, XCAPSettings
+from pbx.services.xcap.server import Answer, Asked, XCAPServer
 from pbx.sip.address import Address
 from pbx.storage.memory import memory_database
 from pbx.verdicts import Reply

@@ -1,10 +1,8 @@
-"""Documents that users keep with us, edited by HTTP (RFC 4825)."""
+"""Documents that users keep with us, edited by HTTP (RFC 4825): `pbx.services.xcap.page`."""
 
 from pbx.services.xcap.contact_lists import ContactLists
 from pbx.services.xcap.documents import Documents
-from pbx.services.xcap.page import XCAPPage
-from pbx.services.xcap.server import XCAPServer
 from pbx.services.xcap.services import ServiceURIs
 from pbx.services.xcap.settings import XCAPSettings
 
-__all__ = ["ContactLists", "Documents", "ServiceURIs", "XCAPPage", "XCAPServer", "XCAPSettings"]
+__all__ = ["ContactLists", "Documents", "ServiceURIs", "XCAPSettings"]
