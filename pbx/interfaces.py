@@ -982,7 +982,7 @@ class IHealth(Interface):
 class IPBXPlugin(Interface):
     """A module of ``plugins/``."""
 
-    name: str = Attribute("The name in pbx.toml.")
+    name: str = Attribute("The name in pbx.toml, that of its module.")
     settings: type | None = Attribute("The dataclass of its table, for the reference.")
 
     def provide(registry: IRegistry, clock: IReactorTime, table: Mapping[str, Any]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.plugin import getPlugins
+from twisted.plugin import CachedDropin, getCache
 
 import plugins
 from pbx.config import ConfigError, settings, suggestion
@@ -127,14 +127,17 @@ class Tables:
                 self._made[name] = settings(kind, _table(config, name), name)
             except ConfigError as error:
                 faults.extend(error.faults)
-        found = {plugin.name: plugin for plugin in getPlugins(IPBXPlugin, plugins)}
+        found = known_plugins()
         wanted = self._made.get("plugins")
         self.plugins: list[IPBXPlugin] = []
         for name in wanted.enabled if isinstance(wanted, PluginsSettings) else ():
-            if name in found:
-                self.plugins.append(found[name])
-            else:
+            if name not in found:
                 faults.append(f"[plugins] enabled: no plugin {name!r}{suggestion(name, found)}")
+                continue
+            try:
+                self.plugins.append(found[name]())
+            except ImportError as error:
+                faults.append(f"[plugins] enabled: {name}: {error}")
         for name in config:
             if name not in SETTINGS and name not in found:
                 known = {**SETTINGS, **found}
@@ -150,6 +153,17 @@ class Tables:
     def of_plugin(self, name: str) -> Mapping[str, Any]:
         """The raw table of a plugin."""
         return _table(self._config, name)
+
+
+def known_plugins() -> dict[str, Callable[[], IPBXPlugin]]:
+    """How to load each of ``plugins/``, by module, which is its name: what is not used is not."""
+    found: dict[str, CachedDropin] = getCache(plugins)  # type: ignore[no-untyped-call]
+    return {
+        module: plugin.load
+        for module, dropin in found.items()
+        for plugin in dropin.plugins
+        if any(provided.isOrExtends(IPBXPlugin) for provided in plugin.provided)
+    }
 
 
 def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -17,18 +17,15 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-import plugins
 from pbx import appliance, heap
 from pbx.config import ConfigError, base_folder, read, reference
 from pbx.huge_pages import ask_for_huge_pages
-from pbx.interfaces import IPBXPlugin
 from pbx.logs import LOG
 from pbx.management.core import CoreCommands
-from pbx.tables import SETTINGS
+from pbx.tables import SETTINGS, known_plugins
 
 #: Exit status of bad configuration or of a start that failed, and of wrong usage.
 BAD_CONFIGURATION, USAGE = 1, 2
@@ -88,9 +85,8 @@ class Options(usage.Options):
 
 def all_settings() -> dict[str, type]:
     """The settings dataclass of every table, those of plugins included."""
-    found = sorted(getPlugins(IPBXPlugin, plugins), key=lambda plugin: plugin.name)
-    kinds = {plugin.name: plugin.settings for plugin in found if plugin.settings is not None}
-    return {**SETTINGS, **kinds}
+    found = {name: load().settings for name, load in sorted(known_plugins().items())}
+    return {**SETTINGS, **{name: kind for name, kind in found.items() if kind is not None}}
 
 
 def settings_reference() -> str:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pbx import tables
 from pbx.config import ConfigError, base_folder, located, read, reference, settings
+from pbx.interfaces import IPBXPlugin
 from pbx.tables import Tables
 from pbx.tap import all_settings
 
@@ -247,3 +249,19 @@ class TablesTests(SynchronousTestCase):
             "[http] listen: expected",
         ):
             self.assertIn(text, faults)
+
+    def test_plugin_that_cannot_be_loaded(self) -> None:
+        """Only those that are enabled matter."""
+
+        def load() -> IPBXPlugin:
+            raise ImportError("No module named 'missing'")
+
+        self.patch(tables, "known_plugins", lambda: {"other": load, "good": lambda: self})
+        made = Tables(
+            {"sip": {"domain": "pbx.test"}, "plugins": {"enabled": ["good"]}, "other": {}}
+        )
+        self.assertEqual(made.plugins, [self])
+        with self.assertRaises(ConfigError) as caught:
+            Tables({"sip": {"domain": "pbx.test"}, "plugins": {"enabled": ["other"]}})
+        fault = "[plugins] enabled: other: No module named 'missing'"
+        self.assertEqual(caught.exception.faults, (fault,))

@@ -93,7 +93,7 @@ class LoadedTests(ProgramTestCase):
         loaded = self.loaded(_BUILD, _SERVERS, str(self.base))
         self.assertLessEqual({"psycopg2", "txredisapi", "pbx.media.native"}, loaded)
         unused = {"sqlite3", "lxml.etree", "pylibsrtp", "pbx.media.native.dtls", "autobahn"}
-        unused |= {"prometheus_client", "twisted.web.server", "pbx.http.site"}
+        unused |= {"prometheus_client", "twisted.web.server", "pbx.http.site", "plugins.mi_http"}
         self.assertEqual(unused & loaded, set())
 
     def test_site(self) -> None:
