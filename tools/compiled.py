@@ -26,6 +26,13 @@ PACKAGED = ("setup.py", "pyproject.toml", "mypyc.ini", "README.md", "pbx", "plug
 #: What the tests need of a checkout beside the package.
 BESIDE = ("tests", "etc", "bench", "tools", "docs", "newsfragments")
 STAMP = ".built-from"
+#: Twisted writes down what it found, in the folders of the plugins.
+FIND_PLUGINS = """
+from twisted.plugin import getCache
+import plugins, twisted.plugins
+getCache(plugins)
+getCache(twisted.plugins)
+"""
 LIMIT = 300
 
 
@@ -99,7 +106,10 @@ def _install(source: Path, target: Path, log: Path) -> str:
     scratch = source.parent / "objects"
     setup = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(scratch)]
     commands.append([*setup, "--build-lib", str(target)])
-    environment = {**os.environ, "PBX_MYPYC": "1", "PYTHONPATH": str(tools)}
+    # Otherwise the first start would load every plugin to find out which there are.
+    commands.append([sys.executable, "-P", "-c", FIND_PLUGINS])
+    path = os.pathsep.join(map(str, (tools, target)))
+    environment = {**os.environ, "PBX_MYPYC": "1", "PYTHONPATH": path}
     with log.open("w") as output:
         for command in commands:
             try:
