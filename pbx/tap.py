@@ -25,6 +25,7 @@ from pbx.config import ConfigError, base_folder, read, reference
 from pbx.huge_pages import ask_for_huge_pages
 from pbx.logs import LOG
 from pbx.management.core import CoreCommands
+from pbx.reactor import install_reactor
 from pbx.tables import SETTINGS, known_plugins
 
 #: Exit status of bad configuration or of a start that failed, and of wrong usage.
@@ -76,6 +77,8 @@ class Options(usage.Options):
             print(f"{self['config']}: good")
             raise SystemExit(0)
         parent = self.parent
+        if parent is not None:
+            install_reactor()
         if parent is not None and not parent.get("logger"):
             parent["logger"] = LOG.use(parent)
         # In the foreground a process file serves nobody and stops a second PBX in this folder.

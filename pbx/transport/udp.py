@@ -78,6 +78,8 @@ class UDPPort:
     """
 
     log = Logger()
+    #: See `pbx.reactor`.
+    direct = True
 
     def __init__(
         self,
