@@ -117,7 +117,13 @@ class TimerWheel:
 
     def _sleep_again(self) -> None:
         # A timer that fired may have set another one, and the wake-up for it.
-        if self._due and self._wakeup is None:
+        if self._wakeup is not None:
+            return
+        due, slots = self._due, self._slots
+        while due and not any(timer.call is not None for timer in slots[due[0]]):
+            # Most retransmissions are cancelled within milliseconds: nobody wakes up for them.
+            del slots[heapq.heappop(due)]
+        if due:
             self._sleep()
 
 

@@ -62,6 +62,21 @@ class TimerWheelTests(SynchronousTestCase):
         other.cancel()
         self.assertEqual(self.fired, [2])
 
+    def test_nobody_wakes_up_for_cancelled_timers(self) -> None:
+        """As long as another timer is due before, or at all: one idle wake-up, and no more."""
+        for seconds in range(1, 6):
+            self.wheel.call_later(seconds, self.fired.append, 0).cancel()
+        self.clock.advance(1.02)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        for seconds in range(1, 6):
+            self.wheel.call_later(seconds, self.fired.append, 0).cancel()
+        self.wheel.call_later(3, self.fired.append, 3)
+        self.clock.advance(1.02)
+        (wakeup,) = self.clock.getDelayedCalls()
+        self.assertGreater(wakeup.getTime() - self.clock.seconds(), 1.9)
+        self.clock.advance(2)
+        self.assertEqual((self.fired, self.clock.getDelayedCalls()), ([3], []))
+
     def test_cancelled_by_another_of_the_same_slot(self) -> None:
         timers = [
             self.wheel.call_later(1, lambda: timers[1].cancel()),
