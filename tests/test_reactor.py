@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from functools import partial
 from typing import Any
 
@@ -48,6 +51,60 @@ class Descriptor:
     def close(self) -> None:
         self.own.close()
         self.peer.close()
+
+
+#: A socket that sends to itself as long as there is something to do: the reactor is never idle.
+_BUSY = """
+import socket, sys, threading, time
+from pbx.reactor import install_reactor
+assert install_reactor()
+from twisted.internet import reactor
+
+class Busy:
+    direct = True
+    todo = 0
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind(("127.0.0.1", 0))
+        self.fileno = self.socket.fileno
+    def logPrefix(self):
+        return "busy"
+    def connectionLost(self, reason):
+        print("lost")
+    def send(self):
+        self.socket.sendto(b"x", self.socket.getsockname())
+    def doRead(self):
+        self.socket.recv(100)
+        if self.todo > 0:
+            self.todo -= 1
+            self.send()
+        elif self.todo == 0:
+            self.todo = -1
+            reactor.callLater(0.05, say, "set by a reader")
+            reactor.callLater(3_000_000, say, "never")
+            reactor.callLater(0.1, leave)
+
+def say(*words):
+    print(*words)
+    sys.stdout.flush()
+
+def leave():
+    busy.send()
+    threading.Timer(0.1, reactor.callFromThread, (last,)).start()
+
+def last():
+    say("from a thread")
+    reactor.callLater(0.05, reactor.stop)
+
+busy = Busy()
+reactor.addReader(busy)
+reactor.callLater(0.0, setattr, busy, "todo", 10**9)
+reactor.callLater(0.0, busy.send)
+reactor.callLater(0.1, say, "while it is busy")
+reactor.callLater(0.2, setattr, busy, "todo", 0)
+reactor.run()
+say(len(reactor.getDelayedCalls()), "left")
+"""
 
 
 class DirectTests(SynchronousTestCase):
@@ -121,6 +178,20 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual((bad.lost, good.done), ([bad.fault], ["read x"]))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(self.reactor.getReaders(), [good])
+
+    def test_run(self) -> None:
+        """Timed calls, threads and the end have their turn, whatever there is to read."""
+        done = subprocess.run(
+            [sys.executable, "-c", _BUSY],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        said = ["while it is busy", "set by a reader", "from a thread", "1 left", "lost"]
+        self.assertEqual(sorted(done.stdout.splitlines()), sorted(said))
 
     def test_there_is_one(self) -> None:
         """Whoever runs this test has it, or gets it now."""
