@@ -1,1 +1,0 @@
-`pbxctl subscriptions` shows who watches whom, `pbxctl presentities` what is published.

@@ -1,1 +1,0 @@
-`[presence] show_registered = true` shows users whose phones do not publish as there while a phone is registered.
