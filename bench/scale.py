@@ -6,7 +6,8 @@ start: from the command to the first answer with 100,000 bindings stored. flat: 
 a call cost with 1,000 to 1,000,000 bindings, and memory per binding. pause: the longest turn of the
 reactor at 5,000 REGISTER a second of its clock with 100,000 bindings, and what is late in a live
 PBX at a clean rate (`bench.live`). fanout: NOTIFY of one change to 1,000 watchers. browsers: 10,000
-of them on WebSockets in one process. wake: what an operation costs after a pause.
+of them on WebSockets in one process. wake: what an operation costs after a pause, and what a
+datagram costs that nobody looks into.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from bench.browsers import gather
 from bench.databases import fill_pbx
 from bench.driver import DOMAIN, PASSWORD, PHONE, Driver, answer_to, driver, response
+from bench.echo import echoes
 from bench.live import pauses
 from bench.measure import cpu_seconds, pss_bytes
 from bench.servers import PBX, PROJECT, run_with
@@ -260,8 +262,12 @@ async def _connected(server: PBX, wanted: int, stay: float) -> str:
 
 
 def wake(chosen: Chosen) -> str:
-    """An operation after a pause."""
-    return f"CPU us per operation, both ends in one process:\n\n{pauses_between(frozen)}"
+    """An operation after a pause, and what the wake-up alone costs."""
+    paused = pauses_between(frozen)
+    return (
+        f"CPU us per operation, both ends in one process:\n\n{paused}\n\n"
+        f"CPU us of a datagram that nobody looks into:\n\n{echoes()}"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
