@@ -285,6 +285,21 @@ class CredentialsTests(AuthenticatorTestCase):
         self.assertEqual(shapes[0][0], 407)
         self.assertNotIn("stale", challenges(wrong)[0])
 
+    def test_state(self) -> None:
+        """RFC 3261 section 8.2.7: none for a challenge; wrong credentials that come again because
+        the answer was lost are no second failure, and so have a transaction.
+        """
+        challenge = self.challenge()
+        wrong = self.check(self.message(self.answer(challenge, password="x")))
+        other = self.check(self.message(self.answer(challenge, algorithm="MD5-sess", qop="auth-int")))
+        for reply, stateless in (
+            (self.check(self.message()), True),
+            (wrong, False),
+            (other, False),
+        ):
+            assert reply is not None
+            self.assertEqual((reply.status, reply.stateless), (407, stateless))
+
     def test_failures_are_told(self) -> None:
         """Only what was offered and is wrong; a first challenge is no failure."""
         self.check(self.message())

@@ -205,7 +205,7 @@ class Authenticator:
         realm = credentials.realm
         if not self._accepts(credentials):
             self._failed(credentials, peer, "algorithm or qop that is not offered")
-            return self._challenge(peer, realm, register)
+            return self._challenge(peer, realm, register, failed=True)
         # As much work for users that there are not.
         ha1 = (account or self._stand_in).ha1(credentials.base, credentials.username, realm)
         right = credentials.proves(ha1 or self.nobody, method, body)
@@ -213,7 +213,7 @@ class Authenticator:
             if not self._database.prompt and account is None:
                 return NO_DATABASE
             self._failed(credentials, peer, "wrong password" if account else "unknown user")
-            return self._challenge(peer, realm, register)
+            return self._challenge(peer, realm, register, failed=True)
         use = self._nonces.use(credentials.nonce, credentials.count, self._clock.seconds())
         if use is Use.ACCEPTED:
             return None
@@ -249,7 +249,13 @@ class Authenticator:
         return found
 
     def _challenge(
-        self, peer: Address, realm: str, register: bool, *, stale: bool = False
+        self,
+        peer: Address,
+        realm: str,
+        register: bool,
+        *,
+        stale: bool = False,
+        failed: bool = False,
     ) -> Reply:
         self.challenged += 1
         name = "WWW-Authenticate" if register else "Proxy-Authenticate"
@@ -263,7 +269,8 @@ class Authenticator:
             (name, challenge(realm, nonce, qop, _shown(algorithm, qop), stale))
             for algorithm in offered
         )
-        return Reply(401 if register else 407, "", headers, stateless=True)
+        # A repeat of wrong credentials is not another failure.
+        return Reply(401 if register else 407, "", headers, stateless=not failed)
 
     def _failed(self, credentials: Credentials, peer: Address, reason: str) -> None:
         self.failed(peer, credentials.username, credentials.realm, reason)
