@@ -291,7 +291,9 @@ class CredentialsTests(AuthenticatorTestCase):
         """
         challenge = self.challenge()
         wrong = self.check(self.message(self.answer(challenge, password="x")))
-        other = self.check(self.message(self.answer(challenge, algorithm="MD5-sess", qop="auth-int")))
+        other = self.check(
+            self.message(self.answer(challenge, algorithm="MD5-sess", qop="auth-int"))
+        )
         for reply, stateless in (
             (self.check(self.message()), True),
             (wrong, False),
