@@ -108,4 +108,5 @@ class LoadTests(PBXTestCase):
                 alice.response(200)
         self.assertEqual(self.server.statistic("media:sessions"), 0)
         self.assertEqual(self.server.statistic("media:opened"), ROUNDS)
-        until(lambda: self.descriptors() == before, "no socket is left", 10)
+        # The connection of the command that the set-up asked last may have been open before.
+        until(lambda: self.descriptors() <= before, "no socket is left", 10)
