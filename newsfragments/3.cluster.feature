@@ -1,0 +1,1 @@
+Several PBX nodes can share one PostgreSQL and Redis: a phone registered at one node is called through any, FreeSWITCH limits hold for all nodes together, and the phones and calls of a node that dies go on through the others.

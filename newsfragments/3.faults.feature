@@ -1,0 +1,1 @@
+A database that is stopped, slow, full or gone, and a Redis likewise, delay no registration and no call; `/health` and `pbxctl status` say why they are degraded, and `[storage] queue_limit` bounds what waits.

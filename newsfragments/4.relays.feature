@@ -1,0 +1,1 @@
+Calls between browsers and phones can be bridged by `rtpengine` or RTPProxy instead of the PBX itself: `[media] engine = "rtpengine:udp:127.0.0.1:2223"`, `rtpproxy:embedded` or `rtpproxy:udp:HOST:PORT`.

@@ -1,0 +1,1 @@
+wss on 5063 and https on 8443 are on by default, with a certificate that the PBX makes and renews itself or with your files, which `pbxctl reload` reads again; its days left are in the statistics, and health warns two weeks before its end.

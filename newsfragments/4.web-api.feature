@@ -1,0 +1,1 @@
+Users log in to the web pages with extension and password or with a link that works once (printed at the first start, `pbxctl user link`); pages get names, call history and TURN credentials under `/api`.

@@ -1,0 +1,1 @@
+`pbxctl subscriptions` shows who watches whom, `pbxctl presentities` what is published.

@@ -1,0 +1,1 @@
+An answered call keeps less than half of the memory for the 32 s in which its 2xx may be repeated.

@@ -1,0 +1,1 @@
+Contacts for Redis (`[registrar] contact_cache`) go there many at a time, up to 50 ms later than before, for a fraction of the processor time; a Redis that is loading its data or became a standby loses none of them.
