@@ -11,6 +11,8 @@ from tests.integration.media import Lab, RTPBrowser, RTPPhone, connect, hears
 CALLS = 20
 SECONDS = 8.0
 ROUNDS = 1000
+#: State of a connected socket in /proc/net/unix.
+CONNECTED = "03"
 
 
 class LoadTests(PBXTestCase):
@@ -21,10 +23,25 @@ class LoadTests(PBXTestCase):
             users=("alice", "bob"),
         )
 
+    def opened(self) -> list[Path]:
+        assert self.server.process is not None
+        return list(Path(f"/proc/{self.server.process.popen.pid}/fd").iterdir())
+
     def descriptors(self) -> int:
         """How many files and sockets the PBX has open."""
-        assert self.server.process is not None
-        return len(list(Path(f"/proc/{self.server.process.popen.pid}/fd").iterdir()))
+        return len(self.opened())
+
+    def commanded(self) -> bool:
+        """Whether a connection to its management socket is open: one closes a moment after who
+        asked has the answer.
+        """
+        try:
+            found = {str(path.readlink()) for path in self.opened()}
+        except FileNotFoundError:
+            # One was closed meanwhile.
+            return True
+        rows = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+        return any(row[5] == CONNECTED and f"socket:[{row[6]}]" in found for row in rows)
 
     def test_calls_at_once(self) -> None:
         """Browsers and phones in pairs: every packet arrives (the same with 50 calls for 30 s is
@@ -73,6 +90,7 @@ class LoadTests(PBXTestCase):
         """Set up and torn down, each with ports for both sides: answered, refused, cancelled."""
         alice = self.registered(self.server, "alice")
         bob = self.registered(self.server, "bob")
+        until(lambda: not self.commanded(), "the commands of the set-up are over", 10)
         before = self.descriptors()
         invite = alice.make("INVITE", "sip:bob@pbx.test", body=alice.description())
         alice.send(invite)
@@ -108,5 +126,4 @@ class LoadTests(PBXTestCase):
                 alice.response(200)
         self.assertEqual(self.server.statistic("media:sessions"), 0)
         self.assertEqual(self.server.statistic("media:opened"), ROUNDS)
-        # The connection of the command that the set-up asked last may have been open before.
-        until(lambda: self.descriptors() <= before, "no socket is left", 10)
+        until(lambda: self.descriptors() == before, "no socket is left", 10)
