@@ -68,7 +68,7 @@ class TransactionLayer:
         self._done_clients = Finished(wheel, timers.t4, *bounds)
         self._seen = Finished(wheel, linger, *bounds)
         # To tags of stateless answers begin with it, so that ACKs for them are recognised.
-        self._stateless = f"{token_hex(6)}-"
+        self._stateless = token_hex(6)
         self._delivering = False
 
     def deliver_to(self, user: ITransactionUser) -> None:

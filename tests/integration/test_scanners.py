@@ -325,7 +325,7 @@ class EnumerationTests(PBXTestCase):
         data = bytes(response).replace(user.encode(), b"USER")
         for pattern in (
             rb'nonce="[0-9a-f]+"',
-            rb"(?<=^To: )(.*);tag=[\w-]+",
+            rb"(?<=^To: )(.*);tag=\w+",
             rb"(?<=branch=)[\w-]+",
             rb"(?<=^Call-ID: ).*",
             rb"(?<=^CSeq: )\d+",
