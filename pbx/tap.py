@@ -77,12 +77,13 @@ class Options(usage.Options):
             print(f"{self['config']}: good")
             raise SystemExit(0)
         parent = self.parent
-        if parent is not None:
-            install_reactor()
-        if parent is not None and not parent.get("logger"):
+        if parent is None:
+            return
+        install_reactor()
+        if not parent.get("logger"):
             parent["logger"] = LOG.use(parent)
         # In the foreground a process file serves nobody and stops a second PBX in this folder.
-        if parent is not None and parent.get("nodaemon") and parent.get("pidfile") == "twistd.pid":
+        if parent.get("nodaemon") and parent.get("pidfile") == "twistd.pid":
             parent["pidfile"] = ""
 
 

@@ -125,7 +125,7 @@ class ServerTransaction(Transaction):
         counters = self._layer.counters
         counters.replies += 1
         if status >= 200:
-            counters.answered("INVITE" if self.is_invite else self.request.method, status)
+            counters.answered(self.request.method, status)
         data = response.encoded()
         if not self.is_invite and status >= 200:
             # Over: for repeats, which only a datagram can be, the layer keeps this.
