@@ -16,7 +16,6 @@ from pbx.appliance.web import WebSite
 from pbx.health import Health, overall
 from pbx.http.api import About, Web
 from pbx.http.health import HealthPage
-from pbx.http.links import LoginLinks
 from pbx.http.metrics import MetricsPage
 from pbx.http.networks import networks
 from pbx.http.settings import HTTPSettings, IceSettings, WebSettings
@@ -37,48 +36,35 @@ from pbx.transport.web import WebSIP
 
 
 class ListeningSite(WebSite):
-    """The site and its pages."""
+    """The site and its pages. ``sip`` is SIP on the site, ``web`` knows links that log in."""
 
-    def __init__(self, foundation: Foundation, transport: Transport) -> None:
+    def __init__(self, transport: Transport, site: Site, sip: WebSIP | None, web: Web) -> None:
         super().__init__(transport)
-        tables = foundation.tables
-        self._advertise = tables.of(SipSettings).advertise
-        self._login_links: LoginLinks | None = None
-        self.site = Site(
-            tables.of(HTTPSettings),
-            foundation.reactor,
-            lambda: cast(IOpenSSLContextFactory, transport.tls.contexts()),
-            transport.guard.banned,
-            tables.of(WebSocketSettings).trusted_proxies,
-        )
-        make = transport.ways.web_sip
-        self.sip: WebSIP | None = None if make is None else make(self.site.listeners)
+        self._site = site
+        self._sip = sip
+        self._web = web
 
     def parts(self) -> Sequence[object]:
         """The site, the listeners, then SIP on the site, which needs both."""
-        found = [self.site, *super().parts()]
-        return found if self.sip is None else [*found, self.sip]
+        found = [self._site, *super().parts()]
+        return found if self._sip is None else [*found, self._sip]
 
     def addresses(self) -> Sequence[str]:
         """Where browsers find the site: of this machine first, then of others."""
-        return web_addresses(self.site.listeners(), self._advertise)
+        return self._web.urls()
 
     def url(self) -> str:
         """Where a browser on this host finds it, "" when nowhere."""
-        return self.site.url()
+        return self._site.url()
 
     async def links(self, user: str, domain: str) -> Sequence[str]:
         """Such that log a user in, one for each address."""
-        return () if self._login_links is None else await self._login_links.links(user, domain)
+        return await self._web.links.links(user, domain)
 
     def sip_listeners(self) -> Sequence[Address]:
         """Those of the configuration: what the web site listens on is told with it."""
-        others = () if self.sip is None else self.sip.addresses()
+        others = () if self._sip is None else self._sip.addresses()
         return [at for at in super().sip_listeners() if at not in others]
-
-    def log_in_with(self, links: LoginLinks) -> None:
-        """Who makes links."""
-        self._login_links = links
 
 
 def build_pages(
@@ -90,31 +76,34 @@ def build_pages(
     management: IManagement,
 ) -> ListeningSite:
     """A site with all pages but those of plugins."""
-    website = ListeningSite(foundation, transport)
-    _for_programs(foundation, website)
-    _documents(foundation, website, services, kept)
-    web = _for_people(foundation, storage, transport, services, website, management)
-    website.log_in_with(web.links)
-    foundation.registry.provide(IWebSite, website.site)
-    return website
+    site = Site(
+        foundation.tables.of(HTTPSettings),
+        foundation.reactor,
+        lambda: cast(IOpenSSLContextFactory, transport.tls.contexts()),
+        transport.guard.banned,
+        foundation.tables.of(WebSocketSettings).trusted_proxies,
+    )
+    make = transport.ways.web_sip
+    sip = None if make is None else make(site.listeners)
+    _for_programs(foundation, site, sip)
+    _documents(foundation, site, services, kept)
+    web = _for_people(foundation, storage, transport, services, site, management)
+    foundation.registry.provide(IWebSite, site)
+    return ListeningSite(transport, site, sip, web)
 
 
-def _for_programs(foundation: Foundation, website: ListeningSite) -> None:
-    site = website.site
-
+def _for_programs(foundation: Foundation, site: Site, sip: WebSIP | None) -> None:
     def health() -> Health:
         return overall(foundation.parts)
 
     site.put("health", HealthPage(health))
     allowed = networks(foundation.tables.of(HTTPSettings).metrics_allow)
     site.put("metrics", MetricsPage(lambda: foundation.parts, health, allowed))
-    if website.sip is not None:
-        site.put("sip", UpgradePage("websocket", website.sip.successor))
+    if sip is not None:
+        site.put("sip", UpgradePage("websocket", sip.successor))
 
 
-def _documents(
-    foundation: Foundation, website: ListeningSite, services: Services, kept: UserDocuments
-) -> None:
+def _documents(foundation: Foundation, site: Site, services: Services, kept: UserDocuments) -> None:
     """Where users edit them, unless that is off."""
     settings = foundation.tables.of(XCAPSettings)
     if settings.enabled:
@@ -122,7 +111,7 @@ def _documents(
         server = XCAPServer(
             settings, kept.documents, kept.list_uris, people.authenticator, people.domains
         )
-        website.site.put(settings.root, XCAPPage(server))
+        site.put(settings.root, XCAPPage(server))
 
 
 def _for_people(
@@ -130,13 +119,14 @@ def _for_people(
     storage: Storage,
     transport: Transport,
     services: Services,
-    website: ListeningSite,
+    site: Site,
     management: IManagement,
 ) -> Web:
     """The pages for users and operators, and what they ask."""
     tables, people = foundation.tables, services.people
     settings, websocket = tables.of(WebSettings), tables.of(WebSocketSettings)
     trusted = websocket.trusted_proxies
+    advertise = tables.of(SipSettings).advertise
     web = Web(
         settings,
         tables.of(IceSettings),
@@ -152,7 +142,7 @@ def _for_people(
         transport.guard,
         services.registrar.is_registered,
         foundation.base.joinpath,
-        website.addresses,
+        lambda: web_addresses(site.listeners(), advertise),
         foundation.reactor,
     )
     web.add_console(
@@ -163,7 +153,7 @@ def _for_people(
         foundation.reactor.seconds,
     )
     foundation.parts.extend(web.parts)
-    website.site.put("api", web.api)
-    website.site.put("/", web.front)
-    website.site.put("console", web.console)
+    site.put("api", web.api)
+    site.put("/", web.front)
+    site.put("console", web.console)
     return web

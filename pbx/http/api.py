@@ -94,6 +94,7 @@ class Web:
         self._settings = settings
         self._located = located
         self._visitors = visitors
+        self.urls = urls
         sessions = Sessions(settings, database, subscribers, clock)
         self.links = LoginLinks(settings, database, subscribers, urls, clock)
         attempts = self._attempts = Attempts(settings, guard, clock)
