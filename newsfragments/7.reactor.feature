@@ -1,1 +1,1 @@
-Waking up for a UDP datagram takes some 6 us less of the CPU.
+Waking up for a UDP datagram takes some microseconds less of the CPU.

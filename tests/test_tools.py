@@ -106,6 +106,14 @@ class NewsTests(SynchronousTestCase):
         (folder / "2.feture").write_text("x")
         self.assertRaises(ValueError, news.collect, folder)
 
+    def test_no_version(self) -> None:
+        """An option is none: nothing is folded, and nothing is lost."""
+        written = io.StringIO()
+        self.patch(sys, "stderr", written)
+        for arguments in ([], [""], ["--help"], ["1.0", "2.0"]):
+            self.assertEqual(news.main(arguments), 2)
+        self.assertIn("usage", written.getvalue())
+
 
 class CompiledTests(SynchronousTestCase):
     def setUp(self) -> None:

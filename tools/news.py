@@ -35,7 +35,7 @@ def collect(folder: Path) -> tuple[dict[str, list[str]], list[Path]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0, 1 for a bad fragment, 2 for usage."""
-    if len(arguments) != 1 or not arguments[0]:
+    if len(arguments) != 1 or not arguments[0][:1].isalnum():
         print("usage: news.py VERSION", file=sys.stderr)
         return 2
     try:
