@@ -19,6 +19,7 @@ from pbx.sip.transactions import (
 )
 from pbx.sip.transactions import Timer as Letter
 from pbx.transaction.machine import FORGOTTEN, Transaction
+from pbx.transaction.nobody import NOBODY
 
 if TYPE_CHECKING:
     from pbx.transaction.layer import TransactionLayer
@@ -30,6 +31,7 @@ _TIMEOUT = Do.TIMEOUT
 _CALLING = State.CALLING
 _PROCEEDING = State.PROCEEDING
 _ACCEPTED = State.ACCEPTED
+_COMPLETED = State.COMPLETED
 _TRANSPORT_ERROR = Event.TRANSPORT_ERROR
 
 
@@ -103,6 +105,13 @@ class ClientTransaction(Transaction):
         """Stop retransmitting and forget; the user hears nothing more."""
         if self.state is not State.TERMINATED:
             self.end()
+            self._user = NOBODY
+
+    def happened(self, event: Event, message: Message | None = None) -> None:
+        """As always. Who has heard the end, and may hold us, is let go: no cycle stays behind."""
+        super().happened(event, message)
+        if self.state >= _COMPLETED:
+            self._user = NOBODY
 
     def flow_closed(self) -> None:
         """The connection is gone."""

@@ -626,3 +626,120 @@ class LeakTests(RelayTestCase):
         self.assertEqual(counts["inuse_transactions"], 0)
         self.assertEqual(self.core.statistics()["pbx:pending_invites"], 0)
         self.assertEqual(len(self.wheel), 0)
+
+
+class CycleTests(RelayTestCase):
+    """Whatever becomes of a request, reference counts free all of it at once: what waits for the
+    collector costs its passes, and fresh memory for each request until the next.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        self.addCleanup(gc.garbage.clear)
+        self.addCleanup(gc.set_debug, 0)
+        self.addCleanup(self.assert_no_garbage)
+
+    def assert_no_garbage(self) -> None:
+        """After each test: nothing of ours waits for the collector."""
+        gc.collect()
+        types = {type(one) for one in gc.garbage}
+        self.assertEqual([one for one in types if one.__module__.startswith("pbx.")], [])
+
+    def message(self, cseq: int = 1) -> Request:
+        """A MESSAGE as bob got it."""
+        self.send(request("MESSAGE sip:1002@pbx.test", cseq=cseq, via=f"{VIA}-{cseq}"))
+        return self.one_request(BOB)
+
+    def rings(self, peer: Address = BOB) -> Request:
+        """An INVITE as a phone got it that now rings."""
+        sent = self.one_request(peer)
+        self.answer(sent, 180, peer)
+        return sent
+
+    def follow(self, method: str) -> None:
+        """ACK or CANCEL for the INVITE."""
+        sent = self.invite()
+        sent.method = method
+        sent.set("cseq", f"1 {method}")
+        self.send(sent)
+
+    def test_the_test(self) -> None:
+        """A cycle is found."""
+        one = Response(200, "OK", [], [])
+        one.names.append(one)  # type: ignore[arg-type]
+        del one
+        with self.assertRaises(self.failureException):
+            self.assert_no_garbage()
+        for found in gc.garbage:
+            if isinstance(found, Response):
+                found.names.clear()
+        gc.garbage.clear()
+
+    def test_answered(self) -> None:
+        self.answer(self.message(), 200)
+
+    def test_refused(self) -> None:
+        self.answer(self.message(), 404)
+
+    def test_provisional_response(self) -> None:
+        sent = self.message()
+        self.answer(sent, 100)
+        self.answer(sent, 200)
+
+    def test_never_answered(self) -> None:
+        self.message()
+        self.advance(33)
+
+    def test_connection_lost(self) -> None:
+        """Before the answer, and after it."""
+        flow = self.flow(BOB)
+        flow.reliable = True
+        self.answer(self.message(), 200)
+        self.message(2)
+        self.layer.flow_closed(flow)
+
+    def test_refused_call(self) -> None:
+        self.send(self.invite())
+        self.answer(self.rings(), 486)
+        self.follow("ACK")
+
+    def test_refused_and_not_acknowledged(self) -> None:
+        self.send(self.invite())
+        self.answer(self.rings(), 486)
+        self.advance(33)
+
+    def test_cancelled_call(self) -> None:
+        self.send(self.invite())
+        sent = self.rings()
+        self.follow("CANCEL")
+        self.answer(self.one_request(BOB), 200)
+        self.answer(sent, 487)
+        self.follow("ACK")
+
+    def test_answered_by_one_of_two(self) -> None:
+        self.relay(TO_BOB, TO_CAROL)
+        self.send(self.invite())
+        sent, other = self.rings(), self.rings(CAROL)
+        self.answer(sent, 200)
+        self.answer(self.one_request(CAROL), 200, CAROL)
+        self.answer(other, 487, CAROL)
+        self.advance(33)
+
+    def test_rings_for_ever(self) -> None:
+        """Timer C, and no answer to the CANCEL."""
+        self.send(self.invite())
+        self.rings()
+        self.advance(250)
+
+    def test_second_try(self) -> None:
+        async def elsewhere(request: Request, response: Response) -> Verdict:
+            return Relay([TO_CAROL])
+
+        self.relay(TO_BOB, on_failure=elsewhere)
+        self.send(self.invite())
+        self.answer(self.rings(), 486)
+        self.answer(self.rings(CAROL), 200, CAROL)
