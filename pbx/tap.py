@@ -30,8 +30,10 @@ from pbx.tables import SETTINGS, known_plugins
 
 #: Exit status of bad configuration or of a start that failed, and of wrong usage.
 BAD_CONFIGURATION, USAGE = 1, 2
-#: Allocations between collections: messages make no cycles, so the default only costs time.
-GC_THRESHOLDS = (20_000, 20, 50)
+#: Allocations between collections, and collections of one generation between those of the next.
+#: Messages make no cycles, closed connections and media sessions do. To look at an object in vain
+#: takes up to 1 us whenever that is done, and everything else waits meanwhile: often beats long.
+GC_THRESHOLDS = (5_000, 4, 1_000)
 #: Seconds after which the heap may have grown.
 GROWTH = 60.0
 #: What we write is for our user and group: it holds passwords.
