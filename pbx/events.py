@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import IEvents
 from pbx.legs import MediaStatistics, Side
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 EventT = TypeVar("EventT")
 
 
-@implementer(IEvents)
 class Events:
     """Publish and subscribe within the process, by event class."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(self) -> None:
         self._handlers: dict[type, list[Callable[[Any], object]]] = defaultdict(list)
@@ -52,6 +51,9 @@ class Events:
                 handler(event)
             except Exception:
                 self.log.failure("a handler of {event} failed", event=type(event).__name__)
+
+
+classImplements(Events, IEvents)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pbx.logs import LogSettings
 from pbx.management.trace import TraceSettings
 from pbx.management.unix import ManagementSettings
 from pbx.media.settings import MediaSettings
-from pbx.proxy.relay import ProxySettings
+from pbx.proxy.settings import ProxySettings
 from pbx.services.accounting import AccountingSettings
 from pbx.services.authenticator import AuthenticatorSettings
 from pbx.services.cluster import ClusterSettings
@@ -29,8 +29,7 @@ from pbx.services.presence import PresenceSettings
 from pbx.services.registrar import RegistrarSettings
 from pbx.services.xcap import XCAPSettings
 from pbx.transaction.timers import Timers
-from pbx.transport.locate import DNSSettings
-from pbx.transport.settings import TransportSettings, WebSocketSettings
+from pbx.transport.settings import DNSSettings, TransportSettings, WebSocketSettings
 from pbx.transport.tls import TLSSettings
 
 SettingsT = TypeVar("SettingsT")

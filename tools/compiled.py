@@ -3,6 +3,9 @@
 The checkout stays as it is: sources are copied, built elsewhere and installed into FOLDER, which
 goes before everything else on the path of who wants it.
 
+It is built twice. The first build counts which ways the operations of `bench.driver` take; the
+second puts those together and the others, the errors above all, out of the way.
+
     compiled.py build FOLDER     make or refresh it; says which build there is; status 1: none
     compiled.py trial ARGUMENTS  the tests of a checkout on a compiled build of it
 """
@@ -17,8 +20,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What a package is made of.
@@ -33,7 +38,16 @@ import plugins, twisted.plugins
 getCache(plugins)
 getCache(twisted.plugins)
 """
-LIMIT = 300
+#: The operations of a PBX, often enough to tell ways that are taken from those that are not.
+TRAIN = """
+from bench.driver import driver
+with driver(users=1000) as made:
+    for operation in made.operations().values():
+        for _ in range(300):
+            operation()
+"""
+#: Seconds for each step; one processor takes some 150 for the longest.
+LIMIT = 900
 
 
 def lacking() -> str:
@@ -97,37 +111,55 @@ def build(folder: Path) -> str:
 
 def _install(source: Path, target: Path, log: Path) -> str:
     """Compile and put everything into ``target``; what went wrong, "" for nothing."""
-    commands: list[list[str]] = []
     tools = source.parent / "tools"
-    if not all(map(importlib.util.find_spec, ("mypyc", "setuptools"))):
-        # make run has no use for them but this one.
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        commands.append([*pip, "--target", str(tools), "setuptools>=68", "mypy>=2.4.1"])
-    scratch = source.parent / "objects"
-    setup = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(scratch)]
-    commands.append([*setup, "--build-lib", str(target)])
-    # Otherwise the first start would load every plugin to find out which there are.
-    commands.append([sys.executable, "-P", "-c", FIND_PLUGINS])
-    path = os.pathsep.join(map(str, (tools, target)))
-    environment = {**os.environ, "PBX_MYPYC": "1", "PYTHONPATH": path}
     with log.open("w") as output:
-        for command in commands:
-            try:
-                done = subprocess.run(
-                    command,
-                    cwd=source,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    timeout=LIMIT,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                return f"it took more than {LIMIT} seconds"
-            if done.returncode:
-                return log.read_text("utf-8", "replace") + "\n"
+        run = partial(_run, source, output)
+        make = partial(_made, partial(run, (tools,)), source.parent / "objects")
+        if not all(map(importlib.util.find_spec, ("mypyc", "setuptools"))):
+            # make run has no use for them but this one.
+            pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+            fault = run((), *pip, "--target", str(tools), "setuptools>=68", "mypy>=2.4.1")
+            if fault:
+                return fault + log.read_text("utf-8", "replace")
+        counting = source.parent / "counting"
+        # Other compilers keep their counts in other ways, and only checkouts can be trained.
+        trained = not (make(counting, "generate") or run((counting, ROOT), "-P", "-c", TRAIN))
+        fault = (not trained or make(target, "use")) and make(target, "")
+        # Otherwise the first start would load every plugin to find out which there are.
+        fault = fault or run((target,), "-P", "-c", FIND_PLUGINS)
+    if fault:
+        return fault + log.read_text("utf-8", "replace")
+    if not trained:
+        print("compiled without counts of which ways are taken", file=sys.stderr)
     return "" if any(target.rglob("*.so")) else "nothing was compiled"
+
+
+def _made(run: Callable[..., str], objects: Path, target: Path, profile: str) -> str:
+    """One build; what went wrong. The counts lie beside the objects, in the same place for all."""
+    shutil.rmtree(target, ignore_errors=True)
+    for known in objects.rglob("*.o"):
+        known.unlink()
+    setup = ("setup.py", "--quiet", "build", "--build-base", str(objects))
+    return run(*setup, "--build-lib", str(target), PBX_MYPYC="1", PBX_PROFILE=profile)
+
+
+def _run(folder: Path, output: IO[str], path: Sequence[Path], *words: str, **more: str) -> str:
+    """Python with that path; what went wrong, a line, "" for nothing."""
+    more["PYTHONPATH"] = os.pathsep.join(map(str, path))
+    try:
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=folder,
+            env={**os.environ, **more},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{words[0]} took more than {LIMIT} seconds\n"
+    return f"{words[0]} ended with status {done.returncode}\n" if done.returncode else ""
 
 
 def environment(folder: Path, *more: Path) -> Mapping[str, str]:

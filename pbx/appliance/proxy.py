@@ -8,8 +8,9 @@ from pbx.appliance.transport import Transport
 from pbx.interfaces import IMedia, IRoutingPolicy
 from pbx.proxy.core import ProxyCore
 from pbx.proxy.forward import Forwarder
-from pbx.proxy.relay import ProxySettings, Relayer
+from pbx.proxy.relay import Relayer
 from pbx.proxy.replies import Replier
+from pbx.proxy.settings import ProxySettings
 
 
 def build_proxy(

@@ -21,8 +21,8 @@ from pbx.transport.connection import Connections
 from pbx.transport.flows import Flows
 from pbx.transport.hosts import own_names
 from pbx.transport.listeners import Listeners
-from pbx.transport.locate import DNSSettings, Locator
-from pbx.transport.settings import TransportSettings, WebSocketSettings
+from pbx.transport.locate import Locator
+from pbx.transport.settings import DNSSettings, TransportSettings, WebSocketSettings
 from pbx.transport.shared_tls import SharedTLS
 from pbx.transport.tls import TLSSettings, is_set
 from pbx.transport.web import WebSIP

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import IClientTransaction, IClientUser, IDialogs, IFlow, IServerTransaction
 from pbx.sip.address import Address
@@ -10,7 +10,6 @@ from pbx.sip.message import Request, Response
 from pbx.sip.nat import needs_repair_reply, repair_contact
 
 
-@implementer(IClientUser)
 class AnsweredInvite:
     """The way back for repeats of the 2xx, and for those of more phones, when a proxy beyond us
     forked. A call a second would otherwise keep 32 requests with all that belongs to them.
@@ -47,6 +46,9 @@ class AnsweredInvite:
 
     def transaction_failed(self, transaction: IClientTransaction, status: int) -> None:
         """It cannot any more."""
+
+
+classImplements(AnsweredInvite, IClientUser)
 
 
 def from_callee(request: Request) -> bool:

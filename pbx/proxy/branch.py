@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.events import BranchFailed
 from pbx.interfaces import IClientTransaction, IClientUser, IDialogs, IFlow, ITimer
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pbx.proxy.relay import RelayedRequest
 
 
-@implementer(IClientUser)
 class BranchClient:
     """Sends one branch: finds a flow, tries the next address when one fails (RFC 3263 4.3)."""
 
@@ -391,3 +390,6 @@ class BranchClient:
                     self.branch.status != 0,
                 )
             )
+
+
+classImplements(BranchClient, IClientUser)

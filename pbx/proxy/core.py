@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from os import urandom
+from typing import ClassVar
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.events import FlowClosed
 from pbx.interfaces import (
@@ -39,11 +40,10 @@ from pbx.sip.via import find_loop
 from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
 
 
-@implementer(ITransactionUser, IStatistics)
 class ProxyCore:
     """The transaction user that owns no state but the INVITEs that may still be cancelled."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(
         self, relayer: Relayer, policy: IRoutingPolicy, cluster: ICluster | None = None
@@ -79,7 +79,7 @@ class ProxyCore:
             self._execute(transaction, arrived, arrival, "", forwarded, pending)
             return
 
-        def decided(verdict: Verdict) -> None:
+        def decided(verdict: object) -> None:
             self._execute(transaction, arrived, arrival, did, verdict, pending)
 
         def failed(error: BaseException) -> None:
@@ -129,7 +129,7 @@ class ProxyCore:
         request: Request,
         arrival: Arrival,
         did: str,
-        verdict: Verdict,
+        verdict: object,
         pending: PendingInvite | None,
     ) -> None:
         if isinstance(verdict, Relay):
@@ -312,6 +312,9 @@ class ProxyCore:
             "sl:sent_replies": self._replier.sent,
             "pbx:pending_invites": len(self._invites),
         }
+
+
+classImplements(ProxyCore, ITransactionUser, IStatistics)
 
 
 class PendingInvite:

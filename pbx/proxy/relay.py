@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from twisted.logger import Logger
 
@@ -22,6 +23,7 @@ from pbx.proxy.branch import BranchClient
 from pbx.proxy.coroutines import run
 from pbx.proxy.forward import Forwarder
 from pbx.proxy.replies import Replier
+from pbx.proxy.settings import ProxySettings
 from pbx.sip.errors import SIPError
 from pbx.sip.fields import parse_number
 from pbx.sip.forking import DEFAULT_BREADTH, Branch, ResponseContext, Step
@@ -30,20 +32,6 @@ from pbx.sip.params import Params
 from pbx.sip.uri import URI
 from pbx.sip.via import loop_token
 from pbx.verdicts import Arrival, Drop, Relay, Reply, Target, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class ProxySettings:
-    """The ``[proxy]`` table."""
-
-    fr_timeout: float = 32.0
-    """Seconds until a branch that answers nothing at all has failed with 408."""
-    fr_inv_timeout: float = 180.0
-    """Seconds until an INVITE that only rings is cancelled (timer C)."""
-    restart_fr_on_each_reply: bool = True
-    """Every provisional response restarts ``fr_inv_timeout`` (RFC 3261 section 16.7, step 2)."""
-    server_header: str = "pbx"
-    """Server header of responses that the PBX makes itself, empty for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +52,7 @@ class Relayer:
 class RelayedRequest:
     """A request on its way to its targets. ``finished`` is called once, when it needs no CANCEL."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     __slots__ = (
         "_answered",

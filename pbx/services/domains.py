@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.events import TableChanged
 from pbx.interfaces import ICommands, IDatabase, IDomains, IEvents, IReloadable, IStartable
@@ -14,11 +15,10 @@ from pbx.rows import column, left_out, needed, whole
 from pbx.sip.uri import split_host_port
 
 
-@implementer(IDomains, IStartable, IReloadable, ICommands)
 class Domains:
     """Kept in memory; changes of the table by others are noticed."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(
         self,
@@ -106,6 +106,9 @@ class Domains:
         for name, attrs in self._rows.items():
             domains.append({"name": name, "attributes": attrs} if attrs else {"name": name})
         return {"Domains": domains}
+
+
+classImplements(Domains, IDomains, IStartable, IReloadable, ICommands)
 
 
 def _host(name: object) -> str:

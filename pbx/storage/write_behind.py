@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.errors import DatabaseError
 from pbx.interfaces import IDatabase, IHealth, IMetrics, IStartable, IStatistics, IWriteBehind
@@ -27,7 +28,6 @@ WORRY = 30.0
 MAX_PAUSE = 10.0
 
 
-@implementer(IWriteBehind, IStartable, IStatistics, IMetrics, IHealth)
 class WriteBehind:
     """Changes of one table, written every ``interval`` seconds, one batch at a time.
 
@@ -36,7 +36,7 @@ class WriteBehind:
     are counted and logged. An ``interval`` of 0 starts a flush with each change.
     """
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(
         self,
@@ -287,3 +287,6 @@ class WriteBehind:
                 count=self.waiting,
                 table=self.table,
             )
+
+
+classImplements(WriteBehind, IWriteBehind, IStartable, IStatistics, IMetrics, IHealth)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar
 
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.gate import OpenGate
 from pbx.interfaces import IFlow, IGuard, ISource, IStatistics, ITransportUser, IWire, IWireTap
@@ -14,7 +15,6 @@ from pbx.sip.message import Message, Request
 from pbx.sip.via import mark_received
 
 
-@implementer(IStatistics, IWire)
 class Delivery:
     """Whom messages go to, who else looks at them, and how many there were.
 
@@ -22,7 +22,7 @@ class Delivery:
     nobody taps. Whatever goes wrong above is logged here and harms no other message.
     """
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(self) -> None:
         #: Set before anything listens.
@@ -145,3 +145,6 @@ class Delivery:
             "net:refused_connections": self.refused,
             "net:aborted_connections": self.aborted,
         }
+
+
+classImplements(Delivery, IStatistics, IWire)

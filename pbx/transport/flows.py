@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTCP
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import ICommands, IFlow, IFlows, IMetrics, IStatistics
 from pbx.metrics import Kind, Metric
@@ -33,11 +33,10 @@ NO_STREAM = 300.0
 _MAX_NO_STREAM = 4096
 
 
-@implementer(IFlows, ICommands, IStatistics, IMetrics)
 class Flows:
     """Listeners report to it what they are, connections that they are there."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(
         self,
@@ -285,6 +284,9 @@ class Flows:
             ("transport",),
             [((name,), self.connections.count(name.upper())) for name in _NAMES[1:]],
         )
+
+
+classImplements(Flows, IFlows, ICommands, IStatistics, IMetrics)
 
 
 class Identity:

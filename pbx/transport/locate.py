@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from pbx.sip.address import Address
 from pbx.sip.errors import TransportFailed
 from pbx.sip.uri import DEFAULT_PORTS, URI
 from pbx.transport.hosts import literal
+from pbx.transport.settings import DNSSettings
 
 ResultT = TypeVar("ResultT")
 
@@ -33,26 +33,6 @@ SLOW = 1.0
 #: Questions that may be open at once.
 MAX_OPEN = 256
 _MAX_ROUNDS = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DNSSettings:
-    """Finding next hops by name: the table ``[dns]``."""
-
-    servers: tuple[str, ...] = ()
-    "Addresses of name servers; those of /etc/resolv.conf when empty."
-    naptr: bool = True
-    "Ask for NAPTR records."
-    time_limit: float = 5.0
-    "A name that is not found within this time fails the request."
-    cache: int = 4096
-    "Answers to keep."
-    negative_time: float = 30.0
-    "How long to remember that there is no such record."
-    failure_time: float = 5.0
-    "How long to remember that no name server answered."
-    max_time: float = 86400.0
-    "Longest time to keep any answer."
 
 
 class Question(NamedTuple):

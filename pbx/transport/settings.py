@@ -1,4 +1,4 @@
-"""Settings of everything that moves bytes: the table ``[transport]``."""
+"""Settings of everything that moves bytes: the tables ``[transport]`` and ``[dns]``."""
 
 from __future__ import annotations
 
@@ -62,3 +62,23 @@ def _is_origin(text: str) -> bool:
     return (
         scheme in ("http", "https") and bool(place) and place == place.lower() and "/" not in place
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DNSSettings:
+    """Finding next hops by name: the table ``[dns]``."""
+
+    servers: tuple[str, ...] = ()
+    "Addresses of name servers; those of /etc/resolv.conf when empty."
+    naptr: bool = True
+    "Ask for NAPTR records."
+    time_limit: float = 5.0
+    "A name that is not found within this time fails the request."
+    cache: int = 4096
+    "Answers to keep."
+    negative_time: float = 30.0
+    "How long to remember that there is no such record."
+    failure_time: float = 5.0
+    "How long to remember that no name server answered."
+    max_time: float = 86400.0
+    "Longest time to keep any answer."

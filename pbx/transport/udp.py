@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.interfaces import IReactorFDSet, IReadWriteDescriptor
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import IFlow
 from pbx.sip.address import Address
@@ -34,7 +34,6 @@ _COOKIE = b"\x21\x12\xa4\x42"
 _TEMPORARY = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS))
 
 
-@implementer(IFlow)
 class UDPFlow:
     """A listener and a peer; sending is one ``sendto``."""
 
@@ -70,14 +69,16 @@ class UDPFlow:
         return f"<UDPFlow {self.peer} via {self.local}>"
 
 
-@implementer(IReadWriteDescriptor)
+classImplements(UDPFlow, IFlow)
+
+
 class UDPPort:
     """One UDP listener. Raises OSError when the address cannot be bound.
 
     ``sent_by`` is the advertised host and port; host "" for the address that the peer sees.
     """
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
     #: See `pbx.reactor`.
     direct = True
 
@@ -289,3 +290,6 @@ class UDPPort:
     def queued(self) -> int:
         """Bytes that wait for the kernel."""
         return sum(len(data) for data, _ in self._queue)
+
+
+classImplements(UDPPort, IReadWriteDescriptor)

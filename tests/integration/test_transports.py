@@ -33,8 +33,8 @@ from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.flows import Flows
 from pbx.transport.listeners import IReactor, Listeners, ListenFailed
-from pbx.transport.locate import DNSSettings, Locator
-from pbx.transport.settings import TransportSettings, WebSocketSettings
+from pbx.transport.locate import Locator
+from pbx.transport.settings import DNSSettings, TransportSettings, WebSocketSettings
 from pbx.transport.tls import TLSContexts, TLSSettings
 from tests.transport.parts import OPTIONS, Recorder, Tap
 

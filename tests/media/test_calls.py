@@ -17,8 +17,9 @@ from pbx.media.decision import RelayPhones
 from pbx.metrics import Histogram
 from pbx.proxy.core import ProxyCore
 from pbx.proxy.forward import Forwarder
-from pbx.proxy.relay import ProxySettings, Relayer
+from pbx.proxy.relay import Relayer
 from pbx.proxy.replies import Replier
+from pbx.proxy.settings import ProxySettings
 from pbx.proxy.user_agent import UserAgent
 from pbx.services.dialogs import Call, Dialogs, DialogSettings
 from pbx.sip.address import Address

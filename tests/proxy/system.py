@@ -12,8 +12,9 @@ from pbx.events import Events
 from pbx.interfaces import IDialogs, IRoutingPolicy
 from pbx.proxy.core import ProxyCore
 from pbx.proxy.forward import Forwarder
-from pbx.proxy.relay import ProxySettings, Relayer
+from pbx.proxy.relay import Relayer
 from pbx.proxy.replies import Replier
+from pbx.proxy.settings import ProxySettings
 from pbx.sip.address import Address
 from pbx.sip.message import Message, Request, Response, response_to
 from pbx.sip.via import mark_received

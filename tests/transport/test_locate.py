@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pbx.sip.address import Address
 from pbx.sip.errors import TransportFailed
 from pbx.sip.uri import URI
-from pbx.transport.locate import DNSSettings, Locator, read_hosts, weighted
+from pbx.transport.locate import Locator, read_hosts, weighted
+from pbx.transport.settings import DNSSettings
 
 
 class FakeResolver:

@@ -13,7 +13,8 @@ from pbx.commands import CommandFailed
 from pbx.interfaces import ICommands, IStartable, IStatistics, IWire
 from pbx.management.trace.calls import Filter, TracedCall, grouped
 from pbx.management.trace.outcome import ended, outcome
-from pbx.management.trace.recorder import Recorder, TraceSettings
+from pbx.management.trace.recorder import Recorder
+from pbx.management.trace.settings import TraceSettings
 
 #: How long one question for new messages may wait, in seconds.
 MAX_WAIT = 25.0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import IFlow, IWire, IWireTap
 from pbx.management.trace.messages import Seen, TracedMessage, read
+from pbx.management.trace.settings import TraceSettings
 
 #: Of a longer message the end is not kept: what the ring can grow to has a bound.
 MAX_BYTES = 8192
@@ -19,19 +19,6 @@ LIVE = 4096
 CHUNK = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceSettings:
-    """The ``[trace]`` table."""
-
-    messages: int = 4096
-    """SIP messages kept in memory for `pbxctl trace --past`; 0: none but while somebody traces."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.messages <= 1_000_000:
-            raise ValueError("messages: expected 0 to 1000000")
-
-
-@implementer(IWireTap)
 class Recorder:
     """The ring. It taps the wire always, or only while it is `followed`."""
 
@@ -95,3 +82,6 @@ class Recorder:
         while self._read and self._read[0].number < oldest:
             self._read.popleft()
         return tuple(self._read)
+
+
+classImplements(Recorder, IWireTap)

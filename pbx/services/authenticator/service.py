@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.events import AuthenticationFailed, TableChanged
 from pbx.interfaces import (
@@ -41,11 +42,10 @@ _STATE = "auth.nonce_key"
 RETRY = 5.0
 
 
-@implementer(IAuthenticator, IHTTPLogin, IStartable, IReloadable, ICommands, IStatistics)
 class Authenticator:
     """Checks credentials from memory; nothing in `check` ever waits."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(
         self,
@@ -312,6 +312,11 @@ class Authenticator:
             "uri:positive_checks": self.matching,
             "uri:negative_checks": self.foreign,
         }
+
+
+classImplements(
+    Authenticator, IAuthenticator, IHTTPLogin, IStartable, IReloadable, ICommands, IStatistics
+)
 
 
 def _same_uri(claimed: str, uri: str) -> bool:

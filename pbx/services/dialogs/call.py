@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.interfaces import IDialog, IFlow
 from pbx.sip.address import Address
@@ -70,7 +70,6 @@ class Leg:
 _OF_THE_CALLER: Final = frozenset(("contact", "record-route"))
 
 
-@implementer(IDialog)
 class Call:
     """One INVITE that we relayed, and the dialogs that came of it; see `IDialog`."""
 
@@ -221,6 +220,9 @@ class Call:
             local_cseq=local.cseq,
             route_set=remote.route_set,
         )
+
+
+classImplements(Call, IDialog)
 
 
 def _address(uri: str, tag: str) -> str:

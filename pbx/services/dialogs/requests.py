@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from twisted.logger import Logger
 
 from pbx.services.dialogs.call import CONFIRMED, ENDED, NO_ACK, Call, Leg, repaired_target
@@ -23,7 +25,7 @@ _MAX_LOGGED = 10
 class InDialogRequests:
     """Follows CSeq and remote target of both sides of every call."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(self, settings: DialogSettings, table: CallTable, store: CallStore) -> None:
         self._strict = settings.strict

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.events import (
     BalancerCounted,
@@ -63,7 +63,6 @@ _MAX_COUNTED = 10000
 _COME_BACK = 60.0
 
 
-@implementer(IDialogs, IStartable, ICommands, IStatistics)
 class Dialogs:
     """Every INVITE that is relayed, until it failed or its call has ended."""
 
@@ -442,6 +441,9 @@ class Dialogs:
             "pbx:kept_calls": len(self._calls),
             **self._connections.statistics(),
         }
+
+
+classImplements(Dialogs, IDialogs, IStartable, ICommands, IStatistics)
 
 
 def _reason(cause: int, text: str) -> str:

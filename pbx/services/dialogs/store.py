@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from functools import partial
+from typing import ClassVar
 
 from twisted.logger import Logger
 
@@ -28,7 +29,7 @@ NEVER, AT_ONCE, DELAYED, AT_SHUTDOWN = 0, 1, 2, 3
 class CallStore:
     """Answered calls in the database, as ``db_mode`` says; unanswered ones are never written."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ class Destination:
             capacity = self.capacity.get(name)
             if capacity is None:
                 return None
-            free: float = capacity - self.load[name] - self.others.get(name, 0)
+            free = float(capacity - self.load[name] - self.others.get(name, 0))
             if relative:
                 free = 100.0 * free / capacity if capacity else 0.0
             if least is None or free < least:

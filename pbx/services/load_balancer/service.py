@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.commands import CommandFailed
 from pbx.errors import DatabaseError
@@ -70,13 +71,10 @@ class Session:
         self.started = False
 
 
-@implementer(
-    ILoadBalancer, IStartable, IReloadable, ICommands, IStatistics, IMetrics, IHealth, ITrusted
-)
 class LoadBalancer:
     """Counts calls on destinations; a call leaves its destination when it ends or moves on."""
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(
         self,
@@ -437,3 +435,16 @@ class LoadBalancer:
             if not any(destination.enabled for destination in found)
         ]
         return ("degraded", f"no node is up in group {', '.join(dead)}") if dead else ("ok", "")
+
+
+classImplements(
+    LoadBalancer,
+    ILoadBalancer,
+    IStartable,
+    IReloadable,
+    ICommands,
+    IStatistics,
+    IMetrics,
+    IHealth,
+    ITrusted,
+)

@@ -6,11 +6,11 @@ import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from os import urandom
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pbx.errors import DatabaseError
 from pbx.events import FlowClosed, Registered, Unregistered
@@ -51,14 +51,13 @@ _SECRET: Final = "gruu_secret"
 PAGE: Final = 5000
 
 
-@implementer(IRegistrar, IStartable, ICommands, IStatistics, IMetrics)
 class Registrar:
     """Bindings in memory; changes go to ``write_behind``, which fills the ``location`` table.
 
     ``write_behind`` is made for ``LOCATION_KEY`` and ``LOCATION_COLUMNS``.
     """
 
-    log = Logger()
+    log: ClassVar = Logger(__name__)
 
     def __init__(
         self,
@@ -497,6 +496,9 @@ class Registrar:
             ("transport",),
             [((transport,), count) for transport, count in self.location.transports.items()],
         )
+
+
+classImplements(Registrar, IRegistrar, IStartable, ICommands, IStatistics, IMetrics)
 
 
 def host_of(uri: str) -> str:
