@@ -83,8 +83,10 @@ def fingerprint() -> str:
     return made.hexdigest()
 
 
-def build(folder: Path) -> str:
-    """Make ``folder`` the compiled build of this checkout; why it could not be, "" when it is."""
+def build(folder: Path, must_count: bool = False) -> str:
+    """Make ``folder`` the compiled build of this checkout; why it could not be, "" when it is.
+    With ``must_count`` one without counts is none.
+    """
     why = lacking()
     if why:
         return why
@@ -92,7 +94,11 @@ def build(folder: Path) -> str:
     stamp = folder / STAMP
     if stamp.exists() and stamp.read_text() == known:
         return ""
-    print("compiling, once for each change of the sources ...", file=sys.stderr, flush=True)
+    print(
+        "compiling, once for each change of the sources; this takes minutes ...",
+        file=sys.stderr,
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(prefix="pbx-build-") as scratch:
         copy = Path(scratch, "source")
         for path in sources():
@@ -100,7 +106,7 @@ def build(folder: Path) -> str:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         fresh = Path(scratch, "site")
-        fault = _install(copy, fresh, Path(scratch, "log"))
+        fault = _install(copy, fresh, Path(scratch, "log"), must_count)
         if fault:
             return fault
         (fresh / STAMP).write_text(known)
@@ -109,7 +115,7 @@ def build(folder: Path) -> str:
     return ""
 
 
-def _install(source: Path, target: Path, log: Path) -> str:
+def _install(source: Path, target: Path, log: Path, must_count: bool) -> str:
     """Compile and put everything into ``target``; what went wrong, "" for nothing."""
     tools = source.parent / "tools"
     with log.open("w") as output:
@@ -124,7 +130,10 @@ def _install(source: Path, target: Path, log: Path) -> str:
         counting = source.parent / "counting"
         # Other compilers keep their counts in other ways, and only checkouts can be trained.
         trained = not (make(counting, "generate") or run((counting, ROOT), "-P", "-c", TRAIN))
-        fault = (not trained or make(target, "use")) and make(target, "")
+        trained = trained and not make(target, "use")
+        if must_count and not trained:
+            return "there are no counts\n" + log.read_text("utf-8", "replace")
+        fault = "" if trained else make(target, "")
         # Otherwise the first start would load every plugin to find out which there are.
         fault = fault or run((target,), "-P", "-c", FIND_PLUGINS)
     if fault:
@@ -158,8 +167,8 @@ def _run(folder: Path, output: IO[str], path: Sequence[Path], *words: str, **mor
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"{words[0]} took more than {LIMIT} seconds\n"
-    return f"{words[0]} ended with status {done.returncode}\n" if done.returncode else ""
+        return f"python {words[0]} {words[1]} took more than {LIMIT} seconds\n"
+    return f"python {words[0]} {words[1]}: status {done.returncode}\n" if done.returncode else ""
 
 
 def environment(folder: Path, *more: Path) -> Mapping[str, str]:
@@ -177,7 +186,7 @@ def trial(arguments: Sequence[str]) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="pbx-compiled-") as scratch:
         site, checkout = Path(scratch, "site"), Path(scratch, "checkout")
-        fault = build(site)
+        fault = build(site, must_count=True)
         if fault:
             print(f"the compiled build failed:\n{fault}")
             return 1

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from pbx.commands import CommandFailed
 from pbx.interfaces import ICommands, IManagement
+from pbx.management.help import described
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -93,7 +94,6 @@ class Command:
     recipes: tuple[tuple[str, ...], ...]
     function: Callable[..., object]
     module: str = "core"
-    help: str = ""
     named_only: bool = False
 
 
@@ -140,7 +140,6 @@ class Commands:
             recipes=tuple(tuple(recipe) for recipe in recipes) or ((),),
             function=function,
             module=module,
-            help=" ".join((inspect.getdoc(function) or "").split()),
             named_only=name in NAMED_ONLY,
         )
 
@@ -170,7 +169,7 @@ class Commands:
         if found is None:
             raise CommandFailed(404, "unknown MI command")
         return {
-            "Help": found.help or "not available for this command",
+            "Help": described(found.function) or "not available for this command",
             "Exported by": found.module,
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -14,13 +15,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pbx.commands import CommandFailed
+from pbx.events import Events
 from pbx.interfaces import IHealth, IReloadable, IStatistics
 from pbx.logs import LogFilter
 from pbx.management.commands import Commands
 from pbx.management.core import CoreCommands
+from pbx.management.help import described
 from pbx.management.resources import Resources
 from pbx.sip.address import Address
 from pbx.storage.cache import MemoryCache
+from pbx.tables import SETTINGS
 
 
 @implementer(IStatistics, IHealth, IReloadable)
@@ -172,6 +176,19 @@ class CoreCommandsTests(SynchronousTestCase):
         self.assertEqual(status["counts"]["dialog:active_dialogs"], 2)
         self.assertNotIn("tm:received_replies", status["counts"])
         self.assertEqual(status["health"], {"status": "ok", "reasons": []})
+
+    def test_help_is_the_docstring(self) -> None:
+        """That of a module which may be compiled, too."""
+        self.assertRegex(described(Events().subscribe), r"^[A-Z`].*\.$")
+        self.assertEqual(described(self.no_command), "")
+
+    def no_command(self) -> None: ...
+
+    def test_settings_are_interpreted(self) -> None:
+        """The types of their fields are read at start; compiled classes keep less of them."""
+        for kind in SETTINGS.values():
+            source = sys.modules[kind.__module__].__file__
+            self.assertTrue(str(source).endswith(".py"), kind)
 
     def test_health_is_the_worst(self) -> None:
         self.parts[0].word = ("degraded", "the cache does not answer")
