@@ -1,1 +1,1 @@
-`make run` compiles the hot path where there is a C compiler and says which build runs, as does `pbxctl status`; `PBX_MYPYC=1 pip install .` installs the compiled build.
+`make run` compiles the whole way of a message where there is a C compiler, with counts of which ways are taken, and says which build runs, as does `pbxctl status`; `PBX_MYPYC=1 pip install .` installs the compiled build, without the counts.
