@@ -1,4 +1,4 @@
-"""Settings of everything that moves bytes: the tables ``[transport]`` and ``[dns]``."""
+"""Settings of everything that moves bytes: ``[transport]``, ``[websocket]`` and ``[dns]``."""
 
 from __future__ import annotations
 
