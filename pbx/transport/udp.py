@@ -102,6 +102,7 @@ class UDPPort:
         self._sent_by = (sent_by[0], sent_by[1] or self.address.port)
         self._flows: dict[tuple[str, int], UDPFlow] = {}
         self._queue: deque[tuple[bytes, Any]] = deque()
+        self._gathering = False
 
     def _bound(self, host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -131,6 +132,7 @@ class UDPPort:
             return
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
+        self._drain()
         self._queue.clear()
         self._flows.clear()
         self._socket.close()
@@ -148,20 +150,38 @@ class UDPPort:
         self.stop()
 
     def doRead(self) -> None:
-        """Take what the kernel has, a budget's worth at most."""
-        receive = self._socket.recvfrom
-        received = self._datagram_received
+        """Take what the kernel has, a budget's worth at most.
+
+        While more than one datagram is there, responses wait for the last of them: each that leaves
+        wakes up somebody, who may want this core at once.
+        """
+        budget = BUDGET
+        current = self._receive()
+        while current is not None:
+            budget -= 1
+            coming = self._receive() if budget else None
+            if coming is not None:
+                self._gathering = True
+            data, sockaddr = current
+            self._datagram_received(data, sockaddr)
+            current = coming
+        if self._gathering:
+            self._gathering = False
+            self._drain()
+            if self._queue:
+                self._reactor.addWriter(self)
+
+    def _receive(self) -> tuple[bytes, Any] | None:
         for _ in range(BUDGET):
             try:
-                data, sockaddr = receive(65536)
+                return self._socket.recvfrom(65536)
             except BlockingIOError:
-                return
+                return None
             except OSError:
                 # An ICMP error of something sent earlier; the next datagram may be fine.
                 if self._socket.fileno() < 0:
-                    return
-                continue
-            received(data, sockaddr)
+                    return None
+        return None
 
     def _datagram_received(self, data: bytes, sockaddr: Any) -> None:
         delivery = self.delivery
@@ -242,49 +262,56 @@ class UDPPort:
     def send(self, data: bytes, sockaddr: Any) -> None:
         """Send or queue one datagram. Raises TransportFailed when it cannot leave."""
         self.delivery.sent += 1
+        if self._gathering:
+            if data[:4] == b"SIP/":
+                self._hold(data, sockaddr)
+                return
+            # Nothing overtakes, and who sends a request wants to know whether it left.
+            self._drain()
         if self._queue:
-            self._enqueue(data, sockaddr)
+            self._hold(data, sockaddr)
             return
         try:
-            self._socket.sendto(data, sockaddr)
+            self._transmit(data, sockaddr)
         except OSError as error:
-            self._send_failed(error, data, sockaddr)
-
-    def _send_failed(self, error: OSError, data: bytes, sockaddr: Any) -> None:
-        if error.errno in _TEMPORARY:
-            self._enqueue(data, sockaddr)
-            return
-        if error.errno == errno.ECONNREFUSED:
-            # The ICMP answer to an earlier datagram, perhaps to another peer; this one stayed.
-            try:
-                self._socket.sendto(data, sockaddr)
+            if error.errno in _TEMPORARY:
+                self._hold(data, sockaddr)
+                self._reactor.addWriter(self)
                 return
-            except OSError as again:
-                error = again
-        self.delivery.send_failures += 1
-        raise TransportFailed(error.strerror or "send failed") from None
+            self.delivery.send_failures += 1
+            raise TransportFailed(error.strerror or "send failed") from None
 
-    def _enqueue(self, data: bytes, sockaddr: Any) -> None:
+    def _transmit(self, data: bytes, sockaddr: Any) -> None:
+        try:
+            self._socket.sendto(data, sockaddr)
+        except ConnectionRefusedError:
+            # The ICMP answer to an earlier datagram, perhaps to another peer; this one stayed.
+            self._socket.sendto(data, sockaddr)
+
+    def _hold(self, data: bytes, sockaddr: Any) -> None:
         if len(self._queue) >= MAX_QUEUED:
             self.delivery.send_failures += 1
             raise TransportFailed("Send Queue Full")
-        if not self._queue:
-            self._reactor.addWriter(self)
         self._queue.append((data, sockaddr))
 
-    def doWrite(self) -> None:
-        """Send what waited."""
+    def _drain(self) -> None:
+        """Send what waits, as much as the kernel takes."""
         queue = self._queue
         while queue:
             data, sockaddr = queue[0]
             try:
-                self._socket.sendto(data, sockaddr)
+                self._transmit(data, sockaddr)
             except OSError as error:
                 if error.errno in _TEMPORARY:
                     return
                 self.delivery.send_failures += 1
             queue.popleft()
-        self._reactor.removeWriter(self)
+
+    def doWrite(self) -> None:
+        """Send what waited."""
+        self._drain()
+        if not self._queue:
+            self._reactor.removeWriter(self)
 
     @property
     def queued(self) -> int:
