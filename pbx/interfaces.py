@@ -41,6 +41,11 @@ class IFlow(Interface):
     def send(data: bytes) -> None:
         """Send one whole message. Raises TransportFailed when closed or too much is queued."""
 
+    def send_soon(data: bytes) -> None:
+        """The same for a message that nobody waits for as much: a datagram leaves when what came
+        together with its request was handled, too. That it could not leave is only counted then.
+        """
+
     def keep(seconds: float) -> None:
         """Do not close the connection for being idle within this time; nothing for UDP."""
 

@@ -36,11 +36,17 @@ class FakeFlow:
         self.token = token
         self.kept = 0.0
         self.sent: list[bytes] = []
+        #: Those of them that could wait.
+        self.sent_soon: list[bytes] = []
 
     def send(self, data: bytes) -> None:
         if self.closed:
             raise TransportFailed("closed")
         self.sent.append(data)
+
+    def send_soon(self, data: bytes) -> None:
+        self.send(data)
+        self.sent_soon.append(data)
 
     def keep(self, seconds: float) -> None:
         self.kept = seconds

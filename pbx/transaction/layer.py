@@ -337,7 +337,7 @@ class TransactionLayer:
 
     def _send_stateless(self, request: Request, data: bytes, flow: IFlow) -> None:
         try:
-            flow.send(data)
+            flow.send_soon(data)
         except TransportFailed:
             self.log.debug("{peer} went away before its answer", peer=flow.peer)
 

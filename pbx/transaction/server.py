@@ -141,7 +141,11 @@ class ServerTransaction(Transaction):
 
     def _put(self, data: bytes, message: Message) -> None:
         try:
-            self.flow.send(data)
+            if self.is_invite:
+                # A phone waits, and its ACK or its next INVITE comes the sooner.
+                self.flow.send(data)
+            else:
+                self.flow.send_soon(data)
         except TransportFailed:
             if not self._layer.send_elsewhere(message, data):
                 self.happened(_TRANSPORT_ERROR)

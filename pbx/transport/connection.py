@@ -132,6 +132,10 @@ class Connection:
         if delivery.watch is not None and len(data) > len(b"\r\n\r\n"):
             delivery.watch(True, self, data)
 
+    def send_soon(self, data: bytes) -> None:
+        """The same: Twisted gathers what is written in a turn. Raises TransportFailed."""
+        self.send(data)
+
     def keep(self, seconds: float) -> None:
         """Do not close for being idle within this time."""
         self._kept_until = max(self._kept_until, self._connections.now() + seconds)

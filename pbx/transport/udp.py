@@ -59,6 +59,14 @@ class UDPFlow:
         if watch is not None:
             watch(True, self, data)
 
+    def send_soon(self, data: bytes) -> None:
+        """Send one datagram, in a turn of many at its end. Raises TransportFailed."""
+        port = self._port
+        port.send_soon(data, self._sockaddr)
+        watch = port.delivery.watch
+        if watch is not None:
+            watch(True, self, data)
+
     def keep(self, seconds: float) -> None:
         """Nothing to keep."""
 
@@ -152,8 +160,8 @@ class UDPPort:
     def doRead(self) -> None:
         """Take what the kernel has, a budget's worth at most.
 
-        While more than one datagram is there, responses wait for the last of them: each that leaves
-        wakes up somebody, who may want this core at once.
+        While more than one datagram is there, what is sent soon waits for the last of them: each
+        that leaves wakes up somebody, who may want this core at once.
         """
         budget = BUDGET
         current = self._receive()
@@ -260,17 +268,16 @@ class UDPPort:
         self._flows.clear()
 
     def send(self, data: bytes, sockaddr: Any) -> None:
-        """Send or queue one datagram. Raises TransportFailed when it cannot leave."""
+        """Send one datagram behind what waits, or queue it. Raises TransportFailed when it cannot
+        leave.
+        """
         self.delivery.sent += 1
-        if self._gathering:
-            if data[:4] == b"SIP/":
+        if self._queue:
+            if self._gathering:
+                self._drain()
+            if self._queue:
                 self._hold(data, sockaddr)
                 return
-            # Nothing overtakes, and who sends a request wants to know whether it left.
-            self._drain()
-        if self._queue:
-            self._hold(data, sockaddr)
-            return
         try:
             self._transmit(data, sockaddr)
         except OSError as error:
@@ -280,6 +287,16 @@ class UDPPort:
                 return
             self.delivery.send_failures += 1
             raise TransportFailed(error.strerror or "send failed") from None
+
+    def send_soon(self, data: bytes, sockaddr: Any) -> None:
+        """Send one datagram, at the end of the turn when more than one came. Raises TransportFailed
+        when it cannot leave, as far as that is known at once.
+        """
+        if self._gathering:
+            self.delivery.sent += 1
+            self._hold(data, sockaddr)
+        else:
+            self.send(data, sockaddr)
 
     def _transmit(self, data: bytes, sockaddr: Any) -> None:
         try:

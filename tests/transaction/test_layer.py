@@ -539,6 +539,29 @@ class ClientTests(LayerTestCase):
         self.assertEqual((self.user.failures, len(self.wheel)), ([503], 0))
 
 
+class UrgencyTests(LayerTestCase):
+    """What may wait for the end of a turn of the UDP listener."""
+
+    def soon(self, received: Request) -> tuple[int, int]:
+        """Responses to a request and to its repeat, and how many of them may wait."""
+        flow = FakeFlow()
+        self.receive(received, flow)
+        self.receive(received, flow)
+        return len(flow.sent), len(flow.sent_soon)
+
+    def test_by_method(self) -> None:
+        self.user.status = 404
+        self.assertEqual(self.soon(request("MESSAGE sip:bob@pbx.test")), (2, 2))
+        self.assertEqual(self.soon(request("INVITE sip:bob@pbx.test")), (2, 0))
+
+    def test_challenges(self) -> None:
+        self.user.respond_at_once = lambda transaction: transaction.respond_statelessly(
+            407, "Proxy Authentication Required", ()
+        )
+        self.assertEqual(self.soon(request("BYE sip:bob@pbx.test")), (2, 2))
+        self.assertEqual(self.soon(request("INVITE sip:bob@pbx.test")), (2, 0))
+
+
 class StatisticsTests(LayerTestCase):
     def test_names_of_the_reference(self) -> None:
         """Group tm: transactions by kind and final class, replies received, relayed and local."""

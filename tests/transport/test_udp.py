@@ -86,7 +86,10 @@ class User(Recorder):
         self.wire.happened.append("read")
         for data in self.says:
             try:
-                flow.send(data)
+                if data is ANSWER:
+                    flow.send_soon(data)
+                else:
+                    flow.send(data)
             except TransportFailed as error:
                 self.failed.append(error.reason)
 
@@ -141,6 +144,17 @@ class TurnTests(SynchronousTestCase):
             [
                 *("read", "sent SIP/2.0 to 50", "sent NOTIFY to 50"),
                 *("read", "sent SIP/2.0 to 51", "sent NOTIFY to 51"),
+            ],
+        )
+
+    def test_answer_to_invite(self) -> None:
+        """As a request: who sends it says that it is urgent."""
+        self.user.says = [ANSWER, b"SIP/2.0 180 Ringing\r\n"]
+        self.assertEqual(
+            self.turn(PEER, ANOTHER),
+            [
+                *("read", "sent SIP/2.0 to 50", "sent SIP/2.0 to 50"),
+                *("read", "sent SIP/2.0 to 51", "sent SIP/2.0 to 51"),
             ],
         )
 
