@@ -128,6 +128,12 @@ class Side:
         assert self._server is not None
         return cpu_seconds(self._server.pids()), cpu_seconds([one.pid for one in self._stores])
 
+    @property
+    def pid(self) -> int:
+        """Of the server's first process."""
+        assert self._server is not None
+        return self._server.pids()[0]
+
     def memory(self) -> int:
         """PSS of the server in bytes."""
         assert self._server is not None
