@@ -24,15 +24,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.compare import FILL
 from bench.servers import PBX
-from bench.sides import REGISTER, SCENARIOS, Scenario, Side
+from bench.sides import REGISTER, SCENARIOS, USERS, Scenario, Side
 from bench.sipp import Outcome
 
 PORT, BETWEEN = 28_000, 100
 #: Seconds: of load, before the first reading and after the last, between two readings.
 SECONDS, MARGIN, READING = 40.0, 2.0, 0.5
-#: To register all users first, per second and for so long.
-FILL, FILLING = 400.0, 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def main() -> int:
     try:
         for side, site in zip(both, arguments.sites, strict=True):
             side.start("postgres", site.resolve())
-            side.offer(REGISTER, FILL, FILLING)
+            failed += side.offer(REGISTER, FILL, USERS / FILL).failed
             side.settle(10)
         print("| operation | at | first, us | second, us | the second costs |")
         print("|---|---|---|---|---|", flush=True)
@@ -90,7 +89,7 @@ def main() -> int:
                 continue
             rate = scenario.low / 2
             found, lost = _fight(both, scenario, rate, arguments.seconds)
-            failed |= lost
+            failed += lost
             print(f"| {scenario.title} | {rate:.0f}/s each | {found} |", flush=True)
     finally:
         for side in both:
