@@ -15,6 +15,7 @@ from pbx.timing import TimerWheel
 from pbx.transport.connection import Connections
 from pbx.transport.delivery import Delivery
 from pbx.transport.settings import TransportSettings
+from pbx.transport.udp import UDPPort
 
 OPTIONS = (
     b"OPTIONS sip:pbx.test SIP/2.0\r\n"
@@ -68,3 +69,34 @@ def connections(
     delivery = Delivery()
     delivery.user = user
     return Connections(settings or TransportSettings(), TimerWheel(clock), delivery, clock.seconds)
+
+
+class FakeReactor:
+    """Reads for nobody, and notes whether somebody wants to write."""
+
+    def __init__(self) -> None:
+        self.writing = False
+
+    def addReader(self, reader: object) -> None:
+        """It reads when it is told to."""
+
+    def removeReader(self, reader: object) -> None:
+        """It does not any more."""
+
+    def addWriter(self, writer: object) -> None:
+        self.writing = True
+
+    def removeWriter(self, writer: object) -> None:
+        self.writing = False
+
+
+def udp_port(made: Connections, reactor: FakeReactor) -> UDPPort:
+    """A listener on a free port, with what these connections have."""
+    return UDPPort(
+        Address("UDP", "127.0.0.1", 0),
+        ("pbx.test", 5060),
+        made.settings,
+        reactor,  # type: ignore[arg-type]
+        made.delivery,
+        None,  # type: ignore[arg-type]
+    )

@@ -16,8 +16,7 @@ from pbx.services.guard import Guard, GuardSettings
 from pbx.sip.address import Address
 from pbx.storage.memory import memory_database
 from pbx.transport.tcp import Listener, StreamFactory, StreamProtocol
-from pbx.transport.udp import UDPPort
-from tests.transport.parts import OPTIONS, Recorder, connections
+from tests.transport.parts import OPTIONS, FakeReactor, Recorder, connections, udp_port
 from tests.transport.test_tcp import FakeTCP
 
 HOST = "192.0.2.50"
@@ -111,30 +110,10 @@ class StreamTests(GuardedTestCase):
         self.assertTrue(self.wire.aborted)
 
 
-class FakeReactor:
-    """None is needed."""
-
-    def addReader(self, reader: object) -> None:
-        """Nothing is read."""
-
-    def removeReader(self, reader: object) -> None:
-        """Nothing was."""
-
-    def removeWriter(self, writer: object) -> None:
-        """Nothing was written."""
-
-
 class DatagramTests(GuardedTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.port = UDPPort(
-            Address("UDP", "127.0.0.1", 0),
-            ("pbx.test", 5060),
-            self.connections.settings,
-            FakeReactor(),  # type: ignore[arg-type]
-            self.connections.delivery,
-            None,  # type: ignore[arg-type]
-        )
+        self.port = udp_port(self.connections, FakeReactor())
         self.addCleanup(self.port.stop)
 
     def receive(self, count: int, host: str = HOST, data: bytes = OPTIONS, port: int = 5060) -> int:

@@ -9,11 +9,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pbx.interfaces import IFlow
-from pbx.sip.address import Address
 from pbx.sip.errors import TransportFailed
 from pbx.sip.message import Message
-from pbx.transport.udp import BUDGET, MAX_QUEUED, UDPPort
-from tests.transport.parts import OPTIONS, Recorder, connections
+from pbx.transport.udp import BUDGET, MAX_QUEUED
+from tests.transport.parts import OPTIONS, FakeReactor, Recorder, connections, udp_port
 
 PEER = ("192.0.2.50", 5060)
 ANOTHER = ("192.0.2.51", 5060)
@@ -53,25 +52,6 @@ class Wire:
         self.open = False
 
 
-class FakeReactor:
-    """Notes who wants to write."""
-
-    def __init__(self) -> None:
-        self.writing = False
-
-    def addReader(self, reader: object) -> None:
-        """It reads when it is told to."""
-
-    def removeReader(self, reader: object) -> None:
-        """It does not any more."""
-
-    def addWriter(self, writer: object) -> None:
-        self.writing = True
-
-    def removeWriter(self, writer: object) -> None:
-        self.writing = False
-
-
 class User(Recorder):
     """Says something for each message that comes."""
 
@@ -98,17 +78,10 @@ class TurnTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.wire = Wire()
         self.user = User(self.wire)
-        self.reactor = FakeReactor()
         made = connections(Clock(), self.user)
         self.delivery = made.delivery
-        self.port = UDPPort(
-            Address("UDP", "127.0.0.1", 0),
-            ("pbx.test", 5060),
-            made.settings,
-            self.reactor,  # type: ignore[arg-type]
-            made.delivery,
-            None,  # type: ignore[arg-type]
-        )
+        self.reactor = FakeReactor()
+        self.port = udp_port(made, self.reactor)
         self.port._socket.close()
         port: Any = self.port
         port._socket = self.wire
