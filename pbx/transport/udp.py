@@ -135,7 +135,7 @@ class UDPPort:
         self._reactor.addReader(self)
 
     def stop(self) -> None:
-        """Receive and send no more."""
+        """Receive no more, and send nothing but what waits and the kernel takes."""
         if self._socket.fileno() < 0:
             return
         self._reactor.removeReader(self)
